@@ -1,0 +1,1 @@
+"""The host's own interfaces, one kernel or system interface a module."""

@@ -1,0 +1,1 @@
+"""The private image registry: its authority, accounts and configuration."""

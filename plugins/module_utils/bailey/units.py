@@ -1,0 +1,130 @@
+"""Sizes, rates, durations and processor shares as people write them.
+
+A number without a unit is refused where a unit matters: 512 could be bytes or megabytes.
+Sizes use binary multiples, as the Compose specification and the engines do: 1K is 1024 bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal, InvalidOperation
+
+from .errors import InvalidValueError
+
+_SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[KMGT]?)(?P<suffix>I?B)?", re.IGNORECASE)
+_MULTIPLES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_SIZE_ALLOWED = "a size with a unit, such as 64M, 1.5GiB or 4096B"
+_RATE_ALLOWED = "a whole number of operations a second, at least 1"
+_DURATION = re.compile(r"(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m(?!s))?(?:(?P<s>\d+(?:\.\d+)?)s)?(?:(?P<ms>\d+)ms)?")
+_DURATION_ALLOWED = "a duration such as 10s, 500ms or 1m30s"
+NANO = 1_000_000_000
+MAX_SIZE = (1 << 63) - 1
+
+
+def parse_size(field: str, value: object, minimum: int = 1) -> int:
+    """Read a size and return bytes; raise InvalidValueError unless it has a unit and is in range."""
+    match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None or not (match["unit"] or match["suffix"]):
+        raise InvalidValueError(field, value, _SIZE_ALLOWED)
+    if not match["unit"] and match["suffix"].lower() == "ib":
+        raise InvalidValueError(field, value, _SIZE_ALLOWED)
+    amount = Decimal(match["number"]) * _MULTIPLES[match["unit"].upper()]
+    if amount != int(amount):
+        raise InvalidValueError(field, value, "a whole number of bytes")
+    if not minimum <= amount <= MAX_SIZE:
+        raise InvalidValueError(field, value, f"at least {format_size(minimum)} and below 8 EiB")
+    return int(amount)
+
+
+def format_size(size: int) -> str:
+    """Write bytes in the largest unit that is exact, so that parse_size gives them back."""
+    for unit in "TGMK":
+        if size and size % _MULTIPLES[unit] == 0:
+            return f"{size // _MULTIPLES[unit]}{unit}"
+    return f"{size}B"
+
+
+def parse_count(field: str, value: object, minimum: int = 1, maximum: int = MAX_SIZE) -> int:
+    """Read a plain whole number within bounds. Digits in a string are accepted: Jinja makes them."""
+    number: int | None = None
+    if isinstance(value, int) and not isinstance(value, bool):
+        number = value
+    elif isinstance(value, str) and re.fullmatch(r"[+-]?[0-9]+", value.strip()):
+        number = int(value)
+    if number is None or not minimum <= number <= maximum:
+        bound = f"from {minimum} to {maximum}" if maximum < MAX_SIZE else f"of at least {minimum}"
+        raise InvalidValueError(field, value, f"a whole number {bound}")
+    return number
+
+
+def parse_iops(field: str, value: object) -> int:
+    """Read a rate of I/O operations a second."""
+    try:
+        return parse_count(field, value)
+    except InvalidValueError:
+        raise InvalidValueError(field, value, _RATE_ALLOWED) from None
+
+
+def parse_cpus(field: str, value: object) -> int:
+    """Read a number of processors, such as 0.5, and return billionths of one (the engines' nano CPUs)."""
+    allowed = "a number of processors of at least 0.01, such as 0.5"
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise InvalidValueError(field, value, allowed)
+    try:
+        amount = Decimal(str(value).strip())
+    except InvalidOperation:
+        raise InvalidValueError(field, value, allowed) from None
+    if not amount.is_finite() or not Decimal("0.01") <= amount <= 4096:
+        raise InvalidValueError(field, value, allowed)
+    if amount * 100_000 != int(amount * 100_000):
+        raise InvalidValueError(field, value, "a number of processors in steps of 0.00001")
+    return int(amount * NANO)
+
+
+def format_cpus(nano_cpus: int) -> str:
+    """Write billionths of a processor as a decimal, so that parse_cpus gives them back."""
+    return f"{Decimal(nano_cpus) / NANO:f}"
+
+
+def parse_duration(field: str, value: object) -> float:
+    """Read a duration with a unit, as Compose writes it, and return seconds."""
+    match = _DURATION.fullmatch(value.strip()) if isinstance(value, str) and value.strip() else None
+    if match is None:
+        raise InvalidValueError(field, value, _DURATION_ALLOWED)
+    hours, minutes, seconds, milliseconds = (float(match[part] or 0) for part in ("h", "m", "s", "ms"))
+    return hours * 3600 + minutes * 60 + seconds + milliseconds / 1000
+
+
+def format_duration(seconds: float) -> str:
+    """Write seconds so that parse_duration gives them back, to the millisecond."""
+    whole, milliseconds = divmod(round(seconds * 1000), 1000)
+    return f"{whole}s" + (f"{milliseconds}ms" if milliseconds else "")
+
+
+def parse_cpuset(field: str, value: object) -> frozenset[int]:
+    """Read a list of processors in the kernel's form, such as 0-2,4."""
+    allowed = "processor numbers such as 0, 0-2 or 0,3"
+    text = str(value).strip() if isinstance(value, int | str) and not isinstance(value, bool) else ""
+    cpus: set[int] = set()
+    for part in text.split(","):
+        match = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", part.strip())
+        if match is None:
+            raise InvalidValueError(field, value, allowed)
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise InvalidValueError(field, value, allowed)
+        cpus.update(range(first, last + 1))
+    return frozenset(cpus)
+
+
+def format_cpuset(cpus: frozenset[int]) -> str:
+    """Write processors in the kernel's shortest form."""
+    parts: list[str] = []
+    ordered = sorted(cpus)
+    while ordered:
+        run = 1
+        while run < len(ordered) and ordered[run] == ordered[0] + run:
+            run += 1
+        parts.append(str(ordered[0]) if run == 1 else f"{ordered[0]}-{ordered[run - 1]}")
+        ordered = ordered[run:]
+    return ",".join(parts)
