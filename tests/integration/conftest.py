@@ -1,0 +1,30 @@
+"""Fixtures of the integration tests: a real engine, and an image to run in it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.ground.engine import Engine
+from tests.ground.rootfs import BASE
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[Engine]:
+    """The tests' own engine; it stops with the session unless somebody else uses it too."""
+    engine = Engine()
+    holder = f"pytest-{os.getpid()}"
+    engine.start(holder)
+    try:
+        yield engine
+    finally:
+        engine.stop(holder)
+
+
+@pytest.fixture(scope="session")
+def base_image(engine: Engine) -> str:
+    """A small Debian with Python, ip and ps, to run programs in."""
+    BASE.ensure(engine)
+    return BASE.image
