@@ -4,7 +4,8 @@ An archive is named by the hash of its inputs, so a change of packages or hooks 
 this machine's package sources, apt settings and the operator's own certificate authorities: behind a proxy that
 opens TLS nothing could be installed in them otherwise.
 
-Usage as a program, as root: python3 -m tests.ground.rootfs IMAGE (base or host) makes it in the tests' engine, which must run.
+Usage as a program, as root: python3 -m tests.ground.rootfs base|host makes that image in the
+tests' engine, which must run.
 """
 
 from __future__ import annotations
