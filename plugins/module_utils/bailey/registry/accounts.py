@@ -37,17 +37,21 @@ def parse_password(field: str, value: str) -> str:
     return value
 
 
-def find_password(given: str | None, file: Path | None, *, generate: bool) -> tuple[str, bool]:
-    """Return the password, and whether it was made just now and has to be kept in `file`."""
+def find_password(given: str | None, kept: Path, *, generate: bool) -> tuple[str, bool]:
+    """Return the password, and whether it was made just now and has yet to be written to `kept`."""
     if given:
         return parse_password("password", given), False
-    present = read_text(file) if file is not None else None
+    if not generate:
+        raise MissingPasswordError("password: none is given, and generate_password is not true")
+    present = read_text(kept)
     if present is not None:
-        return parse_password(str(file), present.strip()), False
-    if file is not None and generate:
-        return secrets.token_urlsafe(24), True
-    message = "password: none is given; give one, or a password_file that exists or may be generated"
-    raise MissingPasswordError(message)
+        return parse_password(str(kept), present.strip()), False
+    return secrets.token_urlsafe(24), True
+
+
+def usernames(file: Path) -> list[str]:
+    """Return the accounts of an htpasswd file."""
+    return [line.partition(":")[0] for line in (read_text(file) or "").splitlines()]
 
 
 def holds(file: Path, username: str, password: str) -> bool:

@@ -12,7 +12,7 @@ from datetime import datetime
 from ..errors import HostError, InvalidValueError
 from ..units import parse_count
 from . import certificates
-from .certificates import Certificate, Signer
+from .certificates import Certificate, Period, Signer
 
 AUTHORITY_NAME = "Bailey internal authority"
 SERVER_NAME = "Bailey registry"
@@ -43,67 +43,57 @@ class Lifetimes:
 
 
 @dataclass(frozen=True)
-class Authority:
-    """The authority as it is to be; `reason` says why its certificate is new, None where it is not."""
+class Due:
+    """A certificate that has to be made: why, and for how many days it will hold."""
 
-    signer: Signer
-    certificate: Certificate
-    reason: str | None
-
-
-@dataclass(frozen=True)
-class ServerCertificate:
-    """The server's certificate and key in one PEM text, so that they are replaced in one step."""
-
-    pem: str
-    certificate: Certificate
-    reason: str | None
+    reason: str
+    days: int
 
 
-def plan_authority(key: str | None, text: str | None, lifetimes: Lifetimes, now: datetime) -> Authority:
-    """Keep the authority that is there, or make it, or renew its certificate for the same key.
+def authority_due(key: str | None, text: str | None, lifetimes: Lifetimes, now: datetime) -> Due | None:
+    """Tell why the authority needs a new certificate, None where it does not.
 
     It is renewed while it still has a whole server certificate's life before it, so that no
-    certificate outlives its authority.
+    certificate outlives its authority. A key that cannot be read is refused: it may be restored.
     """
-    new = key is None
     if key is None:
-        key = certificates.new_key()
+        return Due("no key", lifetimes.authority_days)
     public = certificates.public_key(key)
     if public is None:
         raise HostError(
             "the authority's key is not a private key; restore it, or move it away to begin a new authority, "
             "which every host must then be given"
         )
-    present = None if text is None else certificates.read(text)
-    reason = "new key" if new else _authority_reason(present, public, lifetimes, now)
-    if reason is None and text is not None and present is not None:
-        return Authority(Signer(text, key), present, None)
-    issued = certificates.issue_authority(AUTHORITY_NAME, key, now, lifetimes.authority_days)
-    return Authority(Signer(issued, key), _read_issued(issued), reason)
+    reason = _authority_reason(certificates.read(text or ""), public, lifetimes, now)
+    return None if reason is None else Due(reason, lifetimes.authority_days)
 
 
-def plan_server(
-    text: str | None, names: frozenset[str], authority: Authority, lifetimes: Lifetimes, now: datetime
-) -> ServerCertificate:
-    """Keep the server's certificate, or make a new one with a new key where it is due."""
+def make_authority(key: str | None, lifetimes: Lifetimes, now: datetime) -> Signer:
+    """Make the authority's certificate for its key, or for a new one where there is none."""
+    key = key or certificates.new_key()
+    period = Period.days_from(now, lifetimes.authority_days)
+    return Signer(certificates.issue_authority(AUTHORITY_NAME, key, period), key)
+
+
+def server_due(
+    text: str | None, names: frozenset[str], authority: str, lifetimes: Lifetimes, now: datetime
+) -> Due | None:
+    """Tell why the server needs a new certificate, None where it does not. `text` is it and its key."""
     certificate = certificates.first_certificate(text or "")
-    present = certificates.read(certificate) if certificate else None
-    reason = _server_reason(text, present, names, lifetimes, now)
-    if reason is None and not certificates.is_signed_by(certificate, authority.signer.certificate):
+    reason = _server_reason(text or "", certificates.read(certificate), names, lifetimes, now)
+    if reason is None and not certificates.is_signed_by(certificate, authority):
         reason = "not signed by the authority"
-    if reason is None and text is not None and present is not None:
-        return ServerCertificate(text, present, None)
+    return None if reason is None else Due(reason, lifetimes.certificate_days)
+
+
+def make_server(names: frozenset[str], signer: Signer, lifetimes: Lifetimes, now: datetime) -> str:
+    """Make a certificate and a new key in one text, so that both are replaced in one step."""
     key = certificates.new_key()
-    issued = certificates.issue_server(
-        SERVER_NAME, names, key, authority.signer, now, lifetimes.certificate_days
-    )
-    return ServerCertificate(issued + key, _read_issued(issued), reason)
+    period = Period.days_from(now, lifetimes.certificate_days)
+    return certificates.issue_server(SERVER_NAME, names, key, signer, period) + key
 
 
-def _authority_reason(
-    present: Certificate | None, public: str, lifetimes: Lifetimes, now: datetime
-) -> str | None:
+def _authority_reason(present: Certificate | None, public: str, lifetimes: Lifetimes, now: datetime) -> str | None:
     if present is None:
         return "no certificate"
     if present.public_key != public:
@@ -114,9 +104,9 @@ def _authority_reason(
 
 
 def _server_reason(
-    text: str | None, present: Certificate | None, names: frozenset[str], lifetimes: Lifetimes, now: datetime
+    text: str, present: Certificate | None, names: frozenset[str], lifetimes: Lifetimes, now: datetime
 ) -> str | None:
-    if text is None or present is None:
+    if present is None:
         return "no certificate"
     if certificates.public_key(text) != present.public_key:
         return "certificate is not for the key"
@@ -125,10 +115,3 @@ def _server_reason(
     if present.days_left(now) < lifetimes.renew_before_days:
         return f"ends {present.not_after:%Y-%m-%d}"
     return None
-
-
-def _read_issued(text: str) -> Certificate:
-    certificate = certificates.read(text)
-    if certificate is None:
-        raise HostError("openssl made a certificate that it cannot read back")
-    return certificate

@@ -69,6 +69,19 @@ class Certificate:
 
 
 @dataclass(frozen=True)
+class Period:
+    """From when until when a certificate holds."""
+
+    start: datetime
+    end: datetime
+
+    @classmethod
+    def days_from(cls, now: datetime, days: int) -> Period:
+        """Return the period of so many days that begins now, or a little earlier."""
+        return cls(now - CLOCK_TOLERANCE, now + timedelta(days=days))
+
+
+@dataclass(frozen=True)
 class Signer:
     """A certificate authority's certificate and private key, both PEM."""
 
@@ -91,6 +104,8 @@ def public_key(key: str) -> str | None:
 
 def read(text: str) -> Certificate | None:
     """Read a PEM certificate; None where it is not one."""
+    if not first_certificate(text):
+        return None
     argv = ["openssl", "x509", "-noout", "-enddate", "-ext", "subjectAltName", "-pubkey"]
     try:
         shown = run(argv, stdin=text)
@@ -111,15 +126,15 @@ def first_certificate(text: str) -> str:
     return match[0] if match else ""
 
 
-def issue_authority(common_name: str, key: str, now: datetime, days: int) -> str:
+def issue_authority(common_name: str, key: str, period: Period) -> str:
     """Make the certificate of an authority for `key`, signed by itself."""
-    return _issue(common_name, _AUTHORITY_EXTENSIONS, key, None, now, days)
+    return _issue(common_name, _AUTHORITY_EXTENSIONS, key, None, period)
 
 
-def issue_server(common_name: str, names: Iterable[str], key: str, signer: Signer, now: datetime, days: int) -> str:
+def issue_server(common_name: str, names: Iterable[str], key: str, signer: Signer, period: Period) -> str:
     """Make a TLS server's certificate for `key` that names DNS names and IP addresses."""
     listed = ",".join(f"{'IP' if _is_address(name) else 'DNS'}:{name}" for name in sorted(names))
-    return _issue(common_name, _SERVER_EXTENSIONS.format(names=listed), key, signer, now, days)
+    return _issue(common_name, _SERVER_EXTENSIONS.format(names=listed), key, signer, period)
 
 
 def is_signed_by(certificate: str, authority: str) -> bool:
@@ -134,9 +149,7 @@ def is_signed_by(certificate: str, authority: str) -> bool:
     return True
 
 
-def _issue(
-    common_name: str, extensions: str, key: str, signer: Signer | None, now: datetime, days: int
-) -> str:
+def _issue(common_name: str, extensions: str, key: str, signer: Signer | None, period: Period) -> str:
     """Sign a request for `key`, with that same key where no `signer` is given."""
     with tempfile.TemporaryDirectory(prefix="bailey-") as name:
         directory = Path(name)
@@ -150,7 +163,7 @@ def _issue(
         config = ["-config", str(configuration)]
         run(["openssl", "req", "-new", *config, "-key", str(directory / "key"), "-out", str(request)])
         argv = ["openssl", "ca", "-batch", "-notext", *config, "-in", str(request), "-extensions", "extensions"]
-        argv += ["-startdate", _date(now - CLOCK_TOLERANCE), "-enddate", _date(now + timedelta(days=days))]
+        argv += ["-startdate", _date(period.start), "-enddate", _date(period.end)]
         if signer is None:
             argv += ["-selfsign", "-keyfile", str(directory / "key")]
         else:

@@ -71,7 +71,9 @@ def parse_address(value: object) -> str:
     """
     allowed = "an IP address of the host that is not loopback (engines do not verify TLS there)"
     address = _ip(value)
-    if address is None or address.is_loopback or address.is_multicast or address.is_unspecified:
+    if address is None or any(
+        (address.is_loopback, address.is_link_local, address.is_multicast, address.is_unspecified)
+    ):
         raise InvalidValueError("address", value, allowed)
     return str(address)
 
@@ -79,7 +81,7 @@ def parse_address(value: object) -> str:
 def parse_listen_address(value: object) -> str:
     """Read the address on which the registry listens."""
     address = _ip(value)
-    if address is None or address.is_multicast:
+    if address is None or address.is_link_local or address.is_multicast:
         raise InvalidValueError("listen_address", value, "an IP address of the host, or 0.0.0.0 or :: for all")
     return str(address)
 
@@ -159,6 +161,24 @@ class Locations:
     def password(self) -> Path:
         """The account's password, where it was generated on the host."""
         return self.secrets / "registry_password"
+
+    @property
+    def files(self) -> list[Path]:
+        """Every file, those first that nothing else depends on."""
+        return [
+            self.configuration,
+            self.htpasswd,
+            self.certificate,
+            self.authority_certificate,
+            self.authority_key,
+            self.http_secret,
+            self.password,
+        ]
+
+    @property
+    def directories(self) -> list[Path]:
+        """The four directories."""
+        return [self.config, self.authority, self.secrets, self.storage]
 
 
 @dataclass(frozen=True)
