@@ -11,6 +11,14 @@ from ansible.module_utils.basic import AnsibleModule
 from .bailey.changes import Differences
 from .bailey.errors import BaileyError
 
+# What every module that works on a host's containers takes to find them.
+HOST_ARGUMENTS: dict[str, Any] = {
+    "storage_path": {"type": "path", "default": "/var/lib/bailey/volumes"},
+    "state_dir": {"type": "path", "default": "/var/lib/bailey"},
+    "docker_host": {"type": "str", "default": "unix:///var/run/docker.sock"},
+    "timeout": {"type": "int", "default": 60},
+}
+
 
 @dataclass
 class Outcome:

@@ -1,0 +1,203 @@
+#!/usr/bin/python
+# Copyright: Bailey's founders
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Bring a host's containers to what is declared."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: bailey_containers
+short_description: Bring a host's containers to what is declared, each behind its limits
+version_added: "0.1.0"
+author: Bailey's founders (@bailey)
+description:
+  - Reconciles a whole host in one task and in parallel - creates, changes, makes again and removes containers
+    until they are as declared, and reads every limit back from the kernel.
+  - Everything is validated before anything changes. A limit that this host cannot enforce is refused.
+  - Memory, processors, pids and disk space change on the living container; all else makes it again, and the old
+    container is kept until the new one has proven its limits.
+  - An instance that fails is put back as it was; the others go on, and the failure names each.
+extends_documentation_fragment:
+  - bailey_spec
+options:
+  apps:
+    description:
+      - Declarations to be spread out into containers - the options of O(containers), with the app's C(name) in
+        place of the instance's, and C(instances), a count (1 where not given).
+      - Instance N of app A of tenant T is the container C(T-A-N); published ports count up with the instances.
+    type: list
+    elements: dict
+    default: []
+  plans:
+    description: Named sets of limits; each has any of the limits that O(containers) has.
+    type: dict
+    default: {}
+  purge:
+    description: Whether instances that Bailey made and that are not declared here are removed.
+    type: bool
+    default: false
+  remove_volumes:
+    description:
+      - Whether the data of an instance that is removed goes too. It stays by default, is listed in
+        RV(kept_volumes), and is found again by an instance of the same name.
+    type: bool
+    default: false
+  uid_range:
+    description: Uids, as FIRST-LAST, of which each instance gets one of its own.
+    type: str
+    default: 200000-265535
+  overcommit:
+    description:
+      - How often C(memory), C(cpus) and C(disk) may be promised; each is 1 where not given.
+      - What all instances of the host declare together must fit its capacity times this.
+    type: dict
+    default: {}
+  storage_path:
+    description: Where the tenants' storage is mounted (see M(bailey_storage)).
+    type: path
+    default: /var/lib/bailey/volumes
+  state_dir:
+    description: Directory of the spec files and what else must survive a reboot.
+    type: path
+    default: /var/lib/bailey
+  docker_host:
+    description: The engine's socket.
+    type: str
+    default: unix:///var/run/docker.sock
+  timeout:
+    description: Seconds after which a request that the engine does not answer is given up.
+    type: int
+    default: 60
+  workers:
+    description: How many containers are changed at a time.
+    type: int
+    default: 8
+attributes:
+  check_mode:
+    description: Reports what would change, having validated everything that can be validated without changing.
+    support: full
+  diff_mode:
+    description: Lists each difference with its value before and after.
+    support: full
+seealso:
+  - module: bailey_containers_info
+  - module: bailey_storage
+"""
+
+EXAMPLES = r"""
+- name: Two instances of one app, and nothing else on this host
+  bailey_containers:
+    purge: true
+    plans:
+      small: {mem_limit: 128M, cpus: 0.25, pids_limit: 64, disk_limit: 256M, ulimits: {nofile: 1024}}
+    apps:
+      - tenant: ada
+        name: web
+        instances: 2
+        image: registry.bailey.internal:5000/bailey/datasette:current
+        plan: small
+        ports: [{published: 8001, target: 8080}]
+
+- name: One container, every limit its own
+  bailey_containers:
+    containers:
+      - name: ada-batch-1
+        tenant: ada
+        image: registry.bailey.internal:5000/bailey/python:current
+        command: [python3, -m, http.server, "8080"]
+        mem_limit: 64M
+        cpus: 0.1
+        pids_limit: 16
+        network_mode: none
+
+- name: Remove it with its data
+  bailey_containers:
+    remove_volumes: true
+    containers:
+      - name: ada-batch-1
+        state: absent
+"""
+
+RETURN = r"""
+containers:
+  description: What was done to each instance, or in check mode would be done.
+  returned: success
+  type: list
+  elements: dict
+  sample: [{"name": "ada-web-1", "action": "created", "uid": 200000}]
+  contains:
+    name:
+      description: The instance.
+      type: str
+    action:
+      description: One of none, created, recreated, updated, started, stopped, removed.
+      type: str
+    uid:
+      description: Its uid; null where it was removed.
+      type: int
+kept_volumes:
+  description: Directories of removed instances' data, which were kept.
+  returned: success
+  type: list
+  elements: str
+failures:
+  description: Why each instance that failed did; all others are as declared.
+  returned: when an instance failed
+  type: dict
+elapsed:
+  description: Seconds that the work took inside the module.
+  returned: success
+  type: float
+"""
+
+import time
+from typing import Any
+
+from ..module_utils.bailey.apps import expand_apps
+from ..module_utils.bailey.hosts import open_host, parse_overcommit
+from ..module_utils.bailey.reconcile import Request, reconcile
+from ..module_utils.bailey.uids import parse_uid_range
+from ..module_utils.bailey_ansible import HOST_ARGUMENTS, Outcome, run_module
+from ..module_utils.bailey_spec_arguments import CONTAINER_OPTIONS
+
+ARGUMENTS: dict[str, Any] = {
+    "containers": {"type": "list", "elements": "dict", "default": [], "options": CONTAINER_OPTIONS},
+    "apps": {"type": "list", "elements": "dict", "default": []},
+    "plans": {"type": "dict", "default": {}},
+    "purge": {"type": "bool", "default": False},
+    "remove_volumes": {"type": "bool", "default": False},
+    "uid_range": {"type": "str", "default": "200000-265535"},
+    "overcommit": {"type": "dict", "default": {}},
+    "workers": {"type": "int", "default": 8},
+    **HOST_ARGUMENTS,
+}
+
+
+def converge(params: dict[str, Any], check_mode: bool) -> Outcome:
+    """Reconcile the host, and report each instance."""
+    begun = time.monotonic()
+    request = Request(
+        declarations=[*params["containers"], *expand_apps(params["apps"])],
+        plans=params["plans"],
+        uids=parse_uid_range("uid_range", params["uid_range"]),
+        purge=params["purge"],
+        overcommit=parse_overcommit(params["overcommit"]),
+        workers=params["workers"],
+    )
+    report = reconcile(request, open_host(params), check_mode=check_mode)
+    containers = [
+        {"name": plan.name, "action": plan.action.value, "uid": plan.spec.user if plan.spec else None}
+        for plan in report.plans.values()
+    ]
+    elapsed = round(time.monotonic() - begun, 4)
+    values = {"containers": containers, "kept_volumes": list(report.kept_volumes), "elapsed": elapsed}
+    return Outcome(report.differences, values)
+
+
+def main() -> None:
+    """Run the module."""
+    run_module(converge, argument_spec=ARGUMENTS)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""The documentation of a container's declaration."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """Options that say what a container is and what it may use."""
+
+    DOCUMENTATION = r"""
+options:
+  containers:
+    description:
+      - The containers' declarations. Names follow the Compose specification where it has one.
+      - Sizes need a unit, and use binary multiples (V(1K) is 1024 bytes); V(64M), V(1.5GiB), V(4096B).
+      - Every container is confined beyond what can be declared here - an ordinary uid of its own,
+        no capability but O(containers[].cap_add), no new privileges, the engine's seccomp filter.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: Name of the instance on its host, a DNS label. It becomes the container's name.
+        type: str
+        required: true
+      state:
+        description:
+          - V(started) runs it, V(stopped) has it without running it, V(absent) removes it.
+        type: str
+        choices: [started, stopped, absent]
+        default: started
+      tenant:
+        description: Owner of the code. Required unless O(containers[].state=absent).
+        type: str
+      app:
+        description: The program this is an instance of. Defaults to the instance's name.
+        type: str
+      plan:
+        description: One of O(plans); the container's own limits override the plan's.
+        type: str
+      image:
+        description:
+          - Reference of the image. Required unless O(containers[].state=absent).
+          - A container whose reference has come to mean another image is made again.
+        type: str
+      pull_policy:
+        description: When the image is fetched from its registry.
+        type: str
+        choices: [missing, always, never]
+        default: missing
+      command:
+        description: The program's arguments, in place of the image's.
+        type: list
+        elements: str
+      entrypoint:
+        description: The program, in place of the image's.
+        type: list
+        elements: str
+      environment:
+        description:
+          - Variables of the program. Whoever may read the engine's listings reads them; they are no place for secrets.
+          - A diff shows that a value changed, never the value.
+        type: dict
+      working_dir:
+        description: Directory in which the program starts, in place of the image's.
+        type: str
+      hostname:
+        description: Host name inside. Defaults to the instance's name.
+        type: str
+      user:
+        description:
+          - The uid, at least 1000, in place of one from O(uid_range). No two instances have the same.
+        type: raw
+      ports:
+        description:
+          - Published ports - V([ADDRESS:]PUBLISHED:TARGET[/tcp|udp]), or a mapping of C(target), C(published),
+            C(host_ip) and C(protocol). The address is V(127.0.0.1) unless one is given.
+        type: list
+        elements: raw
+      volumes:
+        description:
+          - Directories that outlive the container - a path inside, or a mapping of C(target) and C(read_only).
+          - They lie in the instance's own storage, which O(containers[].disk_limit) bounds as a whole.
+        type: list
+        elements: raw
+      read_only:
+        description: Whether the root file system is read-only. A writable one needs O(containers[].storage_opt).
+        type: bool
+        default: true
+      cap_add:
+        description: Capabilities that the program's bounding set keeps, with or without C(CAP_).
+        type: list
+        elements: str
+      network_mode:
+        description: V(bridge) connects the container to the engine's bridge, V(none) to nothing.
+        type: str
+        choices: [bridge, none]
+        default: bridge
+      restart:
+        description: When the engine starts it again - V(no), V(always), V(unless-stopped), V(on-failure[:TIMES]).
+        type: str
+        default: unless-stopped
+      runtime:
+        description: OCI runtime, of those that the engine offers. Defaults to the engine's default.
+        type: str
+      stop_signal:
+        description: Signal that asks the program to end, in place of the image's.
+        type: str
+      stop_grace_period:
+        description: How long the program has to end before it is killed; V(10s), V(1m30s), at most V(10m).
+        type: str
+        default: 10s
+      mem_limit:
+        description: Memory, as a size that is a multiple of V(4K). Required, here or in the plan.
+        type: raw
+      memswap_limit:
+        description: Memory and swap together, as a size. Defaults to O(containers[].mem_limit), that is, no swap.
+        type: raw
+      mem_reservation:
+        description: Memory that is left to it when the host runs short, as a size.
+        type: raw
+      cpus:
+        description: Processors it may use, such as V(0.5). Required, here or in the plan.
+        type: raw
+      cpu_shares:
+        description: Its weight against others when processors are short, from 2 to 262144; 1024 where not given.
+        type: raw
+      cpuset:
+        description: Processors it may run on, such as V(0-1).
+        type: raw
+      pids_limit:
+        description: Processes and threads together. Required, here or in the plan.
+        type: raw
+      disk_limit:
+        description:
+          - What all its volumes together may hold, as a size, or V(unlimited). Required with volumes.
+          - Refused on a host whose storage has no quotas.
+        type: raw
+      blkio_config:
+        description:
+          - Disk I/O on every device under a writable volume - C(device_read_bps) and C(device_write_bps) as sizes
+            a second, C(device_read_iops) and C(device_write_iops) as operations a second.
+        type: dict
+      io_scope:
+        description:
+          - What O(containers[].blkio_config) has to bind. On cgroup v1 the kernel binds direct I/O only, so that
+            V(all), which stands where nothing is given, is refused there; V(direct) says that this is known.
+        type: str
+        choices: [all, direct]
+      shm_size:
+        description: Size of C(/dev/shm), counted in O(containers[].mem_limit); V(16M) where not given.
+        type: raw
+      tmpfs:
+        description:
+          - File systems in memory, in Compose's short form with a size, counted in O(containers[].mem_limit).
+          - Options are C(size), C(mode) and C(exec). V(/tmp:size=16M) where not given.
+        type: list
+        elements: str
+      logging:
+        description:
+          - C(options) with C(max-size), a size, and C(max-file), a count; V(10M) and 2 where not given.
+        type: dict
+      ulimits:
+        description:
+          - Resource limits of each process, by the names C(core), C(cpu), C(data), C(fsize), C(locks), C(memlock),
+            C(msgqueue), C(nice), C(nofile), C(nproc), C(rss), C(rtprio), C(rttime), C(sigpending), C(stack) - a
+            number, V(unlimited), or a mapping of C(soft) and C(hard). Those that count bytes accept sizes.
+        type: dict
+      storage_opt:
+        description: C(size) of the container's own writable layer, where the root is not read-only.
+        type: dict
+"""

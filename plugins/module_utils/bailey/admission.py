@@ -1,0 +1,132 @@
+"""What a host takes in: each spec must be enforceable here, and all of them together must fit."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from .backends.base import Capabilities
+from .errors import AdmissionError, InvalidValueError, UnsupportedError
+from .host.proc import read_meminfo
+from .host.quota import Quota
+from .limits import Limits
+from .rlimits import Rlimit
+from .spec import Port, Spec
+from .units import NANO, format_cpus, format_cpuset, format_size
+
+_WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - compared with what was declared, not bound
+
+
+@dataclass(frozen=True)
+class Overcommit:
+    """How often a resource may be promised; 1 promises what is there."""
+
+    memory: float = 1.0
+    cpus: float = 1.0
+    disk: float = 1.0
+
+
+@dataclass(frozen=True)
+class Ground:
+    """The parts of a host that limits stand on."""
+
+    cgroup_version: int
+    quota: Quota
+    cpus: frozenset[int]  # online
+    memory: int  # bytes
+
+    @classmethod
+    def read(cls, cgroup_version: int, quota: Quota) -> Ground:
+        """Read this host's."""
+        cpus = frozenset(range(os.cpu_count() or 1)) & os.sched_getaffinity(1)
+        return cls(cgroup_version, quota, cpus, read_meminfo()["MemTotal"])
+
+
+def check_host(spec: Spec, ground: Ground) -> None:
+    """Refuse what this host's kernel cannot enforce; raises UnsupportedError or InvalidValueError."""
+    limits = spec.limits
+    if limits.nano_cpus > len(ground.cpus) * NANO:
+        raise InvalidValueError(f"{spec.name}.cpus", format_cpus(limits.nano_cpus), f"at most {len(ground.cpus)} here")
+    if limits.cpuset is not None and not limits.cpuset <= ground.cpus:
+        allowed = f"processors of this host: {format_cpuset(ground.cpus)}"
+        raise InvalidValueError(f"{spec.name}.cpuset", format_cpuset(limits.cpuset), allowed)
+    if limits.disk is not None and ground.quota.kind == "none":
+        reason = f"the file system at {ground.quota.root} has no quotas in force (see tenants_storage)"
+        raise UnsupportedError(f"{spec.name}.disk_limit", format_size(limits.disk), reason)
+    _check_io(spec, ground)
+
+
+def _check_io(spec: Spec, ground: Ground) -> None:
+    field = f"{spec.name}.blkio_config"
+    if not spec.limits.io:
+        return
+    if ground.cgroup_version == 1 and spec.limits.io_scope != "direct":
+        reason = "cgroup v1 binds direct I/O only, not what goes through the page cache; io_scope: direct accepts that"
+        raise UnsupportedError(field, "io_scope: all", reason)
+    if ground.quota.device() is None:
+        raise UnsupportedError(field, spec.limits.io, f"no block device was found below {ground.quota.root}")
+
+
+def check_engine(spec: Spec, capabilities: Capabilities) -> None:
+    """Refuse what this engine cannot do; raises UnsupportedError or InvalidValueError."""
+    limits = spec.limits
+    if limits.memory < capabilities.memory_minimum:
+        allowed = f"at least the engine's minimum, {format_size(capabilities.memory_minimum)}"
+        raise InvalidValueError(f"{spec.name}.mem_limit", format_size(limits.memory), allowed)
+    if spec.runtime and spec.runtime not in capabilities.runtimes:
+        allowed = f"a runtime that the engine offers: {', '.join(sorted(capabilities.runtimes))}"
+        raise InvalidValueError(f"{spec.name}.runtime", spec.runtime, allowed)
+    if not capabilities.limits_swap:
+        reason = "the kernel does not count swap, and this host has some; boot it with swapaccount=1 or switch swap off"
+        raise UnsupportedError(f"{spec.name}.memswap_limit", format_size(limits.memory_swap), reason)
+    if limits.layer is not None and not capabilities.limits_layer:
+        reason = "the engine's storage driver cannot bound a container's own layer"
+        raise UnsupportedError(f"{spec.name}.storage_opt.size", format_size(limits.layer), reason)
+    for name, limit in limits.rlimits.items():
+        _check_rlimit(f"{spec.name}.ulimits.{name}", limit, name, capabilities)
+
+
+def _check_rlimit(field: str, limit: Rlimit, name: str, capabilities: Capabilities) -> None:
+    if name not in capabilities.rlimits:
+        raise UnsupportedError(field, str(limit), "the engine does not set this resource limit")
+    ceiling = capabilities.rlimit_ceiling.get(name)
+    if ceiling is not None and not limit.within(ceiling):
+        raise InvalidValueError(field, str(limit), f"at most this host's hard limit, {ceiling.hard}")
+
+
+def check_ports(specs: Iterable[Spec]) -> None:
+    """Refuse two instances that publish the same port on one address."""
+    taken: dict[tuple[int, str], list[tuple[str, Port]]] = {}
+    for spec in specs:
+        for port in spec.ports:
+            others = taken.setdefault((port.published, port.protocol), [])
+            for owner, other in others:
+                if _overlap(port.host_ip, other.host_ip):
+                    raise InvalidValueError(f"{spec.name}.ports", str(port), f"a port that {owner} does not publish")
+            others.append((spec.name, port))
+
+
+def _overlap(one: str, other: str) -> bool:
+    return one == other or one in _WILDCARDS or other in _WILDCARDS
+
+
+def check_capacity(limits: Mapping[str, Limits], ground: Ground, overcommit: Overcommit) -> None:
+    """Refuse what does not fit the host; AdmissionError shows each sum that is too large."""
+    memory = sum(item.memory for item in limits.values())
+    cpus = sum(item.nano_cpus for item in limits.values())
+    disk = sum((item.disk or 0) + (item.layer or 0) for item in limits.values())
+    capacity = ground.quota.capacity() if disk else 0
+    sums = (
+        ("memory", "mem_limit", memory, ground.memory, overcommit.memory, format_size),
+        ("cpus", "cpus", cpus, len(ground.cpus) * NANO, overcommit.cpus, format_cpus),
+        ("disk", "disk_limit", disk, capacity, overcommit.disk, format_size),
+    )
+    refused = [
+        f"{resource}: {len(limits)} instances declare {field} {written(total)} together; the host has "
+        f"{written(available)} times overcommit {factor:g} = {written(int(available * factor))}"
+        for resource, field, total, available, factor, written in sums
+        if total > available * factor
+    ]
+    if refused:
+        raise AdmissionError("the host is too small: " + "; ".join(refused), overcommitted=refused)

@@ -1,0 +1,112 @@
+"""The contract of a container engine: what reconcile needs of one, and nothing else."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..limits import Limits, LogLimit
+from ..rlimits import Rlimit
+from ..spec import Spec
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What an engine on this host can do. What it cannot is refused, never dropped."""
+
+    version: str
+    runtimes: frozenset[str]
+    memory_minimum: int  # bytes
+    limits_layer: bool  # whether a container's own writable layer can be bounded
+    limits_swap: bool
+    rlimits: frozenset[str]  # the resource limits that it can set
+    rlimit_ceiling: Mapping[str, Rlimit]  # hard limits that it cannot raise on this host; empty: it can
+
+
+@dataclass(frozen=True)
+class Container:
+    """One container as the engine lists it."""
+
+    id: str
+    name: str
+    declared_name: str | None  # of the instance, None where Bailey did not make it
+    declared_hash: str
+    image: str  # the reference it was made from; an image id once that reference means another image
+    running: bool
+    status: str
+    ports: tuple[str, ...]  # the host's addresses that are published, as ADDRESS:PORT/PROTOCOL
+
+
+@dataclass(frozen=True)
+class EngineMount:
+    """A directory or file of the host in a container."""
+
+    source: Path
+    target: str
+    read_only: bool
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """A spec with what only this host knows: its uid, its mounts and its devices."""
+
+    spec: Spec
+    name: str
+    uid: int
+    mounts: Sequence[EngineMount]
+    io_devices: Sequence[str]  # block devices, as paths, that the I/O rates apply to
+    labels: Mapping[str, str]
+
+
+class Backend(ABC):
+    """An engine. Methods raise EngineError, or EngineUnavailableError where it does not answer."""
+
+    @abstractmethod
+    def list(self) -> list[Container]:
+        """Return all containers on the host, those of others included, in one request."""
+
+    @abstractmethod
+    def capabilities(self) -> Capabilities:
+        """Return what this engine can do here."""
+
+    @abstractmethod
+    def has_image(self, reference: str) -> bool:
+        """Say whether an image is on the host."""
+
+    @abstractmethod
+    def pull(self, reference: str) -> None:
+        """Fetch an image from its registry."""
+
+    @abstractmethod
+    def create(self, blueprint: Blueprint) -> str:
+        """Create a container that does not run yet, and return its id."""
+
+    @abstractmethod
+    def start(self, container_id: str) -> None:
+        """Start a container; nothing happens where it runs."""
+
+    @abstractmethod
+    def stop(self, container_id: str, grace: float) -> None:
+        """Stop a container, killing it after `grace` seconds; nothing happens where it does not run."""
+
+    @abstractmethod
+    def remove(self, container_id: str) -> None:
+        """Remove a container, killing it first where it runs; nothing happens where it has gone."""
+
+    @abstractmethod
+    def rename(self, container_id: str, name: str) -> None:
+        """Give a container another name."""
+
+    @abstractmethod
+    def update(self, container_id: str, limits: Limits, restart: str) -> None:
+        """Change what can change on a living container: memory, processors, pids and the restart policy."""
+
+    @abstractmethod
+    def log_limit(self, container_id: str) -> LogLimit | None:
+        """Return what bounds a container's log, None where nothing does or the container has gone."""
+
+    @abstractmethod
+    def failure(self, container_id: str) -> str:
+        """Return why a container is not running, with its last output: for a message."""

@@ -1,0 +1,290 @@
+"""Docker behind the contract: dockerd from the distribution, asked over its socket."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .. import seccomp
+from ..capabilities import SYS_RESOURCE
+from ..errors import EngineError
+from ..host import proc
+from ..host.files import read_text
+from ..limits import IoRates, Limits, LogLimit
+from ..names import LABEL_HASH, LABEL_NAME
+from ..rlimits import KINDS, Rlimit
+from ..spec import Spec
+from .base import Backend, Blueprint, Capabilities, Container
+from .engine_api import EngineApi
+
+CLIENT_CONFIG = Path("/root/.docker/config.json")
+_MEMORY_MINIMUM = 6 << 20  # linuxMinMemory in moby's daemon/daemon_unix.go
+# docker/go-units leaves RLIMIT_AS out: the runtime's own start would not fit in it.
+_RLIMITS = frozenset(KINDS) - {"as"}
+_LOG_LINES = 5
+_SECCOMP = json.dumps(seccomp.profile())
+
+
+class DockerBackend(Backend):
+    """One dockerd."""
+
+    def __init__(self, docker_host: str, timeout: float = 60.0, client_config: Path = CLIENT_CONFIG) -> None:
+        self._api = EngineApi(docker_host, timeout)
+        self._client_config = client_config
+
+    def list(self) -> list[Container]:
+        """Return all containers on the host."""
+        return [_container(item) for item in self._api.get("/containers/json", {"all": True})]
+
+    def capabilities(self) -> Capabilities:
+        """Read the daemon's own account of itself, and the bounds that the kernel puts on it."""
+        info = self._api.get("/info")
+        return Capabilities(
+            version=info["ServerVersion"],
+            runtimes=frozenset(info["Runtimes"]),
+            memory_minimum=_MEMORY_MINIMUM,
+            limits_layer=_limits_layer(info),
+            limits_swap=bool(info["SwapLimit"]) or not proc.read_meminfo().get("SwapTotal"),
+            rlimits=_RLIMITS,
+            rlimit_ceiling=_rlimit_ceiling(),
+        )
+
+    def has_image(self, reference: str) -> bool:
+        """Say whether an image is on the host."""
+        return self._api.get(f"/images/{reference}/json", missing_ok=True) is not None
+
+    def pull(self, reference: str) -> None:
+        """Fetch an image, with the credentials that the engine's client keeps for its registry."""
+        name, tag = _split_reference(reference)
+        progress = self._api.post(
+            "/images/create",
+            query={"fromImage": name, "tag": tag},
+            headers=self._registry_header(name),
+            timeout=max(self._api.timeout, 600),
+        )
+        for step in progress if isinstance(progress, list) else [progress or {}]:
+            if "error" in step:
+                raise EngineError(f"image {reference} cannot be pulled: {step['error']}")
+
+    def create(self, blueprint: Blueprint) -> str:
+        """Create a container that does not run yet."""
+        body = container_config(blueprint)
+        return str(self._api.post("/containers/create", body, {"name": blueprint.name})["Id"])
+
+    def start(self, container_id: str) -> None:
+        """Start a container."""
+        self._api.post(f"/containers/{container_id}/start")
+
+    def stop(self, container_id: str, grace: float) -> None:
+        """Stop a container."""
+        seconds = round(grace)
+        path = f"/containers/{container_id}/stop"
+        self._api.post(path, query={"t": seconds}, timeout=self._api.timeout + seconds)
+
+    def remove(self, container_id: str) -> None:
+        """Remove a container with its anonymous volumes."""
+        self._api.delete(f"/containers/{container_id}", {"force": True, "v": True}, missing_ok=True)
+
+    def rename(self, container_id: str, name: str) -> None:
+        """Give a container another name."""
+        self._api.post(f"/containers/{container_id}/rename", query={"name": name})
+
+    def update(self, container_id: str, limits: Limits, restart: str) -> None:
+        """Change limits and restart policy; the engine writes every one of them to the kernel again."""
+        body = {**_living_limits(limits), "RestartPolicy": _restart_policy(restart)}
+        self._api.post(f"/containers/{container_id}/update", body)
+
+    def log_limit(self, container_id: str) -> LogLimit | None:
+        """Return what bounds a container's log."""
+        found = self._api.get(f"/containers/{container_id}/json", missing_ok=True)
+        config = found["HostConfig"]["LogConfig"]["Config"] if found else {}
+        if not config or "max-size" not in config:
+            return None
+        return LogLimit(int(config["max-size"]), int(config.get("max-file", 1)))
+
+    def failure(self, container_id: str) -> str:
+        """Return the state that the engine reports and the last lines of output."""
+        found = self._api.get(f"/containers/{container_id}/json", missing_ok=True)
+        if found is None:
+            return "the container has gone"
+        state = found["State"]
+        query = {"stdout": True, "stderr": True, "tail": _LOG_LINES}
+        output = _log_text(self._api.text(f"/containers/{container_id}/logs", query))
+        reason = "killed for memory" if state["OOMKilled"] else f"exit status {state['ExitCode']}"
+        parts = (f"{state['Status']}, {reason}", state["Error"], output and f"last output: {output}")
+        return "; ".join(part for part in parts if part)
+
+    def _registry_header(self, name: str) -> dict[str, str]:
+        registry = name.partition("/")[0]
+        auths = json.loads(read_text(self._client_config) or "{}").get("auths", {})
+        encoded = auths.get(registry, {}).get("auth")
+        if not encoded:
+            return {}
+        username, _, password = base64.b64decode(encoded).decode().partition(":")
+        account = {"username": username, "password": password, "serveraddress": registry}
+        return {"X-Registry-Auth": base64.urlsafe_b64encode(json.dumps(account).encode()).decode()}
+
+
+def container_config(blueprint: Blueprint) -> dict[str, Any]:
+    """Return the body of POST /containers/create for a blueprint."""
+    spec = blueprint.spec
+    optional: dict[str, Any] = {
+        "Cmd": None if spec.command is None else list(spec.command),
+        "Entrypoint": None if spec.entrypoint is None else list(spec.entrypoint),
+        "WorkingDir": spec.working_dir or None,
+        "StopSignal": spec.stop_signal or None,
+    }
+    return {
+        "Image": spec.image,
+        "Hostname": spec.hostname,
+        "User": f"{blueprint.uid}:{blueprint.uid}",
+        "Env": [f"{name}={value}" for name, value in spec.environment.items()],
+        "Labels": dict(blueprint.labels),
+        "ExposedPorts": {f"{port.target}/{port.protocol}": {} for port in spec.ports},
+        "Healthcheck": {"Test": ["NONE"]},
+        "HostConfig": _host_config(blueprint),
+        **{key: value for key, value in optional.items() if value is not None},
+    }
+
+
+def _host_config(blueprint: Blueprint) -> dict[str, Any]:
+    spec, limits = blueprint.spec, blueprint.spec.limits
+    config: dict[str, Any] = {
+        **_living_limits(limits),
+        **_io_limits(limits.io, blueprint.io_devices),
+        "RestartPolicy": _restart_policy(spec.restart),
+        "NetworkMode": spec.network_mode,
+        "PortBindings": _port_bindings(spec),
+        "ReadonlyRootfs": spec.read_only,
+        "CapDrop": ["ALL"],
+        "CapAdd": list(spec.cap_add),
+        "SecurityOpt": ["no-new-privileges", f"seccomp={_SECCOMP}"],
+        "Privileged": False,
+        "Init": True,
+        "IpcMode": "private",
+        "ShmSize": limits.shm_size,
+        "Tmpfs": {
+            item.target: f"size={item.size},mode={item.mode:o},nosuid,nodev,"
+            + ("exec" if item.executable else "noexec")
+            for item in limits.tmpfs
+        },
+        "Mounts": [
+            {
+                "Type": "bind",
+                "Source": str(mount.source),
+                "Target": mount.target,
+                "ReadOnly": mount.read_only,
+                "BindOptions": {"Propagation": "rprivate"},
+            }
+            for mount in blueprint.mounts
+        ],
+        "Ulimits": [
+            {"Name": name, "Soft": limit.soft, "Hard": limit.hard} for name, limit in sorted(limits.rlimits.items())
+        ],
+        "LogConfig": {
+            "Type": "json-file",
+            "Config": {"max-size": str(limits.log.max_size), "max-file": str(limits.log.max_file)},
+        },
+    }
+    if spec.runtime:
+        config["Runtime"] = spec.runtime
+    if limits.layer is not None:
+        config["StorageOpt"] = {"size": str(limits.layer)}
+    return config
+
+
+def _living_limits(limits: Limits) -> dict[str, Any]:
+    settings: dict[str, Any] = {
+        "Memory": limits.memory,
+        "MemorySwap": limits.memory_swap,
+        "NanoCpus": limits.nano_cpus,
+        "CpuShares": limits.cpu_shares,
+        "PidsLimit": limits.pids,
+    }
+    if limits.memory_reservation is not None:
+        settings["MemoryReservation"] = limits.memory_reservation
+    if limits.cpuset is not None:
+        settings["CpusetCpus"] = ",".join(str(cpu) for cpu in sorted(limits.cpuset))
+    return settings
+
+
+def _io_limits(io: IoRates, devices: Sequence[str]) -> dict[str, Any]:
+    rates = {
+        "BlkioDeviceReadBps": io.read_bps,
+        "BlkioDeviceWriteBps": io.write_bps,
+        "BlkioDeviceReadIOps": io.read_iops,
+        "BlkioDeviceWriteIOps": io.write_iops,
+    }
+    return {
+        name: [{"Path": device, "Rate": rate} for device in devices] for name, rate in rates.items() if rate is not None
+    }
+
+
+def _restart_policy(restart: str) -> dict[str, Any]:
+    name, _, retries = restart.partition(":")
+    return {"Name": name, "MaximumRetryCount": int(retries or 0)}
+
+
+def _port_bindings(spec: Spec) -> dict[str, list[dict[str, str]]]:
+    bindings: dict[str, list[dict[str, str]]] = {}
+    for port in spec.ports:
+        published = {"HostIp": port.host_ip, "HostPort": str(port.published)}
+        bindings.setdefault(f"{port.target}/{port.protocol}", []).append(published)
+    return bindings
+
+
+def _container(item: Mapping[str, Any]) -> Container:
+    labels = item.get("Labels") or {}
+    published = [port for port in item.get("Ports") or [] if "PublicPort" in port]
+    return Container(
+        id=item["Id"],
+        name=item["Names"][0].lstrip("/") if item.get("Names") else item["Id"],
+        declared_name=labels.get(LABEL_NAME),
+        declared_hash=labels.get(LABEL_HASH, ""),
+        image=item["Image"],
+        running=item["State"] == "running",
+        status=item["Status"],
+        ports=tuple(sorted(f"{port['IP']}:{port['PublicPort']}/{port['Type']}" for port in published)),
+    )
+
+
+def _limits_layer(info: Mapping[str, Any]) -> bool:
+    """Overlay2 bounds a layer on XFS with project quotas alone, and since Docker 29 not at all."""
+    backing = dict(info.get("DriverStatus") or [])
+    if info["Driver"] != "overlay2" or backing.get("Backing Filesystem") != "xfs":
+        return False
+    root = Path(info["DockerRootDir"])
+    mounts = [mount for mount in proc.read_mounts() if root.is_relative_to(mount.target)]
+    major = int(str(info["ServerVersion"]).split(".", 1)[0])
+    holder = max(mounts, key=lambda mount: len(mount.target), default=None)
+    return major < 29 and holder is not None and bool({"prjquota", "pquota"} & holder.super_options)
+
+
+def _rlimit_ceiling() -> dict[str, Rlimit]:
+    """Hard limits of this process, which the engine started on this host shares, unless they can be raised."""
+    this = proc.read_process("self")
+    if this is not None and this.capabilities_effective >> SYS_RESOURCE & 1:
+        return {}
+    return proc.read_rlimits("self")
+
+
+def _split_reference(reference: str) -> tuple[str, str]:
+    """Split an image reference into name and tag or digest."""
+    if "@" in reference:
+        name, _, digest = reference.partition("@")
+        return name.rpartition(":")[0] if ":" in name.rpartition("/")[2] else name, digest
+    name, colon, tag = reference.rpartition(":")
+    return (name, tag) if colon and "/" not in tag else (reference, "latest")
+
+
+def _log_text(stream: bytes) -> str:
+    """Take the text out of the engine's log stream: frames of an 8-byte header and a payload."""
+    text = bytearray()
+    while len(stream) >= 8:
+        end = 8 + int.from_bytes(stream[4:8], "big")
+        text += stream[8:end]
+        stream = stream[end:]
+    return text.decode(errors="replace").strip()

@@ -1,0 +1,213 @@
+"""Carrying out one instance's plan against its host, and putting it back where that fails."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from .backends.base import Backend, Blueprint, Container, EngineMount
+from .enforcement import checks, failing, read_container
+from .errors import BaileyError, EnforcementError
+from .host.cgroup import Hierarchy
+from .host.quota import Quota
+from .names import LABEL_HASH, LABEL_NAME, PREDECESSOR_SUFFIX
+from .planning import Action, Plan, Presence
+from .spec import STARTED, Spec, parse_spec
+from .store import SpecStore, StoredSpec
+from .units import parse_duration
+
+
+@dataclass
+class Host:
+    """The adapters to one host, and whether a removed instance's data goes with it."""
+
+    backend: Backend
+    quota: Quota
+    hierarchy: Hierarchy
+    store: SpecStore
+    remove_volumes: bool = False
+    io_devices: Sequence[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        device = self.quota.device()
+        self.io_devices = () if device is None else (device,)
+
+
+class Carrier:
+    """Carries out plans; one object serves all threads. `volumes` are those that were there before."""
+
+    def __init__(self, host: Host, volumes: frozenset[str]) -> None:
+        self._host = host
+        self._volumes = volumes
+
+    def carry_out(self, plan: Plan) -> None:
+        """Do what a plan says. On a BaileyError the instance is as it was, or the message says what is left."""
+        if plan.spec is None:
+            self._remove(plan)
+            return
+        steps: dict[Action, Callable[[Plan, Spec], None]] = {
+            Action.CREATE: self._create,
+            Action.RECREATE: self._recreate,
+            Action.UPDATE: self._update,
+            Action.START: self._update,
+            Action.STOP: self._update,
+        }
+        with self._declared(plan, plan.spec):
+            steps[plan.action](plan, plan.spec)
+
+    @contextmanager
+    def _declared(self, plan: Plan, spec: Spec) -> Iterator[None]:
+        """Put the desired spec in place first, and the former one back where carrying it out fails."""
+        store = self._host.store
+        store.write(StoredSpec(spec.name, spec.uid, plan.state, spec.canonical()))
+        try:
+            yield
+        except BaseException:
+            if plan.stored is not None:
+                store.write(plan.stored)
+            elif plan.action is Action.CREATE:
+                store.delete(spec.name)
+            raise
+
+    def _create(self, plan: Plan, spec: Spec) -> None:
+        with self._volume(spec):
+            self._make(plan, spec)
+
+    @contextmanager
+    def _volume(self, spec: Spec) -> Iterator[None]:
+        """Give the instance its storage; storage that is new goes again where the rest fails."""
+        quota, limit = self._host.quota, spec.limits.disk
+        if not spec.volumes and limit is None:
+            yield
+            return
+        made = spec.name not in self._volumes
+        if made:
+            quota.create(spec.name, limit, spec.uid, spec.uid)
+        else:
+            quota.set_limit(spec.name, limit)
+        try:
+            self._make_directories(spec)
+            yield
+        except BaseException:
+            if made:
+                quota.remove(spec.name)
+            raise
+
+    def _make_directories(self, spec: Spec) -> None:
+        for volume in spec.volumes:
+            path = self._host.quota.root / spec.name / volume.directory
+            if not path.exists():
+                path.mkdir(mode=0o700)
+                os.chown(path, spec.uid, spec.uid)
+
+    def _make(self, plan: Plan, spec: Spec) -> None:
+        """Create the container, start it and prove its limits; remove it where any of that fails."""
+        backend = self._host.backend
+        container = backend.create(self._blueprint(spec))
+        try:
+            if plan.state == STARTED:
+                backend.start(container)
+                self._prove(spec, container)
+        except BaseException:
+            backend.remove(container)
+            raise
+
+    def _blueprint(self, spec: Spec) -> Blueprint:
+        root = self._host.quota.root / spec.name
+        mounts = [EngineMount(root / volume.directory, volume.target, volume.read_only) for volume in spec.volumes]
+        accounts = self._host.store.write_accounts(spec.name, spec.uid)
+        mounts.extend(EngineMount(source, target, read_only=True) for target, source in accounts.items())
+        labels = {LABEL_NAME: spec.name, LABEL_HASH: spec.recreate_hash()}
+        return Blueprint(spec, spec.name, spec.uid, mounts, self._host.io_devices, labels)
+
+    def _prove(self, spec: Spec, container: str) -> None:
+        """Read everything back from the kernel; what does not hold is an error that names each limit."""
+        reading = read_container(self._host.hierarchy, container)
+        if reading is None:
+            raise EnforcementError(f"it does not run: {self._host.backend.failure(container)}")
+        volume = self._host.quota.volumes().get(spec.name)
+        broken = failing(checks(spec, reading, volume, self._host.io_devices))
+        if broken:
+            listed = ", ".join(f"{check.field} is {check.enforced}, not {check.declared}" for check in broken)
+            raise EnforcementError(f"the kernel does not hold what was declared: {listed}")
+
+    def _recreate(self, plan: Plan, spec: Spec) -> None:
+        """Set the old container aside, prove a new one, then remove the old; put it back on failure."""
+        predecessor = self._set_aside(plan.presence, spec)
+        try:
+            with self._volume(spec):
+                self._make(plan, spec)
+        except BaseException as error:
+            self._restore(predecessor, spec.name, error)
+            raise
+        self._host.backend.remove(predecessor.id)
+
+    def _set_aside(self, presence: Presence, spec: Spec) -> Container:
+        """Stop and rename the container that has proven itself, and return it.
+
+        Where an earlier recreate was cut off, that is the predecessor it left; the container beside it has
+        not proven itself and goes.
+        """
+        backend, current = self._host.backend, presence.current
+        if presence.predecessor is not None:
+            if current is not None:
+                backend.remove(current.id)
+            return presence.predecessor
+        assert current is not None  # noqa: S101 - a recreate is planned only where a container is
+        backend.stop(current.id, spec.stop_grace_period)
+        backend.rename(current.id, spec.name + PREDECESSOR_SUFFIX)
+        return current
+
+    def _restore(self, predecessor: Container, name: str, error: BaseException) -> None:
+        try:
+            self._host.backend.rename(predecessor.id, name)
+            if predecessor.running:
+                self._host.backend.start(predecessor.id)
+        except BaileyError as second:
+            message = f"{error}; and the former container could not be put back: {second}"
+            raise EnforcementError(message) from error
+
+    def _update(self, plan: Plan, spec: Spec) -> None:
+        """Bring a container that can stay to its declared limits and state."""
+        backend, current = self._host.backend, plan.presence.current
+        assert current is not None  # noqa: S101 - an update is planned only where a container is
+        try:
+            with self._volume(spec):
+                backend.update(current.id, spec.limits, spec.restart)
+                if plan.state == STARTED:
+                    backend.start(current.id)
+                    self._prove(spec, current.id)
+                else:
+                    backend.stop(current.id, spec.stop_grace_period)
+        except BaseException:
+            self._revert(plan, current)
+            raise
+        if plan.presence.predecessor is not None:
+            backend.remove(plan.presence.predecessor.id)
+
+    def _revert(self, plan: Plan, current: Container) -> None:
+        """Give a container whose update failed its former limits back, and its former state."""
+        if plan.stored is None:
+            return
+        former = parse_spec(plan.stored.canonical)
+        self._host.backend.update(current.id, former.limits, former.restart)
+        if former.name in self._volumes:
+            self._host.quota.set_limit(former.name, former.limits.disk)
+        if not current.running:
+            self._host.backend.stop(current.id, former.stop_grace_period)
+
+    def _remove(self, plan: Plan) -> None:
+        """Remove every part of an instance; its spec file last, so that a removal cut off can be repeated."""
+        for container in plan.presence.containers:
+            self._host.backend.stop(container.id, self._grace(plan.stored))
+            self._host.backend.remove(container.id)
+        if self._host.remove_volumes and plan.name in self._volumes:
+            self._host.quota.remove(plan.name)
+        self._host.store.delete(plan.name)
+
+    @staticmethod
+    def _grace(stored: StoredSpec | None) -> float:
+        declared = stored.canonical.get("stop_grace_period") if stored else None
+        return parse_duration("stop_grace_period", declared) if declared else 10.0

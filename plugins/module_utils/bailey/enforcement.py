@@ -1,0 +1,156 @@
+"""Declared against enforced: each limit of a running instance, read back from the kernel."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from .capabilities import from_mask, to_mask
+from .host.cgroup import Enforced, Hierarchy, Usage
+from .host.proc import MountPoint, Process, find_init, read_mounts, read_rlimits
+from .host.quota import Volume
+from .limits import UNLIMITED_DISK, IoRates, Limits
+from .rlimits import Rlimit
+from .spec import Spec
+from .units import format_cpus, format_cpuset, format_size
+
+
+@dataclass(frozen=True)
+class Reading:
+    """All that the kernel tells of one running container."""
+
+    enforced: Enforced
+    usage: Usage
+    init: Process
+    rlimits: dict[str, Rlimit]
+    mounts: Sequence[MountPoint]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One limit: what was declared, what the kernel holds, and whether that is what was asked for."""
+
+    field: str
+    declared: str
+    enforced: str
+    holds: bool
+
+
+def read_container(hierarchy: Hierarchy, container_id: str) -> Reading | None:
+    """Read a container back from the kernel, or return None where it does not run."""
+    group = hierarchy.find(container_id)
+    if group is None:
+        return None
+    init = find_init(group.pids())
+    if init is None:
+        return None
+    return Reading(group.enforced(), group.usage(), init, read_rlimits(init.pid), read_mounts(init.pid))
+
+
+def device_numbers(devices: Iterable[str]) -> dict[str, str]:
+    """Return each block device's major:minor, by its path."""
+    numbers: dict[str, str] = {}
+    for device in devices:
+        number = os.stat(device).st_rdev  # noqa: PTH116 - a device's path is a plain string throughout
+        numbers[device] = f"{os.major(number)}:{os.minor(number)}"
+    return numbers
+
+
+def checks(spec: Spec, reading: Reading, volume: Volume | None, devices: Sequence[str]) -> list[Check]:
+    """Compare everything that was declared for an instance with what holds."""
+    return [
+        *_group_checks(spec.limits, reading.enforced),
+        *_disk_checks(spec.limits, volume),
+        *_io_checks(spec.limits.io, reading.enforced, devices),
+        *_memory_file_system_checks(spec.limits, reading.mounts),
+        *_rlimit_checks(spec.limits, reading.rlimits),
+        *_confinement_checks(spec, reading),
+    ]
+
+
+def failing(results: Iterable[Check]) -> list[Check]:
+    """Return the checks that do not hold."""
+    return [check for check in results if not check.holds]
+
+
+def _exact(field: str, declared: str, enforced: str) -> Check:
+    return Check(field, declared, enforced, declared == enforced)
+
+
+def _size(size: int | None) -> str:
+    return UNLIMITED_DISK if size is None else format_size(size)
+
+
+def _group_checks(limits: Limits, enforced: Enforced) -> Iterator[Check]:
+    yield _exact("mem_limit", format_size(limits.memory), _size(enforced.memory))
+    if enforced.memory_swap is not None:
+        yield _exact("memswap_limit", format_size(limits.memory_swap), _size(enforced.memory_swap))
+    if limits.memory_reservation is not None:
+        yield _exact("mem_reservation", _size(limits.memory_reservation), _size(enforced.memory_reservation))
+    cpus = "unlimited" if enforced.nano_cpus is None else format_cpus(enforced.nano_cpus)
+    yield _exact("cpus", format_cpus(limits.nano_cpus), cpus)
+    yield _shares_check(limits.cpu_shares, enforced)
+    if limits.cpuset is not None:
+        yield _exact("cpuset", format_cpuset(limits.cpuset), format_cpuset(enforced.cpuset))
+    pids = "unlimited" if enforced.pids is None else str(enforced.pids)
+    yield _exact("pids_limit", str(limits.pids), pids)
+
+
+def _shares_check(shares: int, enforced: Enforced) -> Check:
+    holds = enforced.holds_shares(shares)
+    shown = f"weight {enforced.cpu_weight}" if enforced.cpu_shares is None else str(enforced.cpu_shares)
+    return Check("cpu_shares", str(shares), str(shares) if holds else shown, holds)
+
+
+def _disk_checks(limits: Limits, volume: Volume | None) -> Iterator[Check]:
+    if limits.disk is not None:
+        yield _exact("disk_limit", format_size(limits.disk), "no volume" if volume is None else _size(volume.limit))
+
+
+def _io_checks(io: IoRates, enforced: Enforced, devices: Sequence[str]) -> Iterator[Check]:
+    if not io:
+        return
+    for device, number in device_numbers(devices).items():
+        held = enforced.io.get(number, IoRates())
+        yield _exact(f"blkio_config[{device}]", _rates(io), _rates(held))
+
+
+def _rates(io: IoRates) -> str:
+    shown = (
+        ("read", io.read_bps and f"{format_size(io.read_bps)}/s"),
+        ("write", io.write_bps and f"{format_size(io.write_bps)}/s"),
+        ("read", io.read_iops and f"{io.read_iops} IOPS"),
+        ("write", io.write_iops and f"{io.write_iops} IOPS"),
+    )
+    return ", ".join(f"{way} {rate}" for way, rate in shown if rate) or "unlimited"
+
+
+def _memory_file_system_checks(limits: Limits, mounts: Sequence[MountPoint]) -> Iterator[Check]:
+    # A later mount on the same point covers an earlier one, as it does in the kernel.
+    sizes = {mount.target: mount.tmpfs_size for mount in mounts if mount.fs_type == "tmpfs"}
+    yield _exact("shm_size", format_size(limits.shm_size), _size(sizes.get("/dev/shm")))  # noqa: S108
+    for item in limits.tmpfs:
+        yield _exact(f"tmpfs[{item.target}]", format_size(item.size), _size(sizes.get(item.target)))
+
+
+def _rlimit_checks(limits: Limits, held: dict[str, Rlimit]) -> Iterator[Check]:
+    for name, declared in sorted(limits.rlimits.items()):
+        actual = held.get(name)
+        holds = actual is not None and actual.within(declared)
+        yield Check(f"ulimits.{name}", str(declared), str(actual), holds)
+
+
+def _confinement_checks(spec: Spec, reading: Reading) -> Iterator[Check]:
+    yield _exact("user", str(spec.user), str(reading.init.uid))
+    root = [mount for mount in reading.mounts if mount.target == "/"]
+    yield _exact("read_only", _yes(spec.read_only), _yes(bool(root) and root[-1].read_only))
+    declared = from_mask(to_mask(spec.cap_add))
+    actual = from_mask(reading.init.capabilities_bounding)
+    yield _exact("cap_add", ", ".join(declared) or "none", ", ".join(actual) or "none")
+    yield _exact("no_new_privileges", "true", _yes(reading.init.no_new_privs))
+    yield _exact("seccomp", "true", _yes(reading.init.seccomp))
+
+
+def _yes(value: bool) -> str:
+    return "true" if value else "false"

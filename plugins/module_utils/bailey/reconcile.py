@@ -1,0 +1,242 @@
+"""Making a host as it was declared: validate everything, then change what differs, in parallel.
+
+Nothing is changed before every declaration has been read and found enforceable here. An instance whose
+change fails is put back as it was; the others go on, and the error at the end names each that failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+from .admission import Ground, Overcommit, check_capacity, check_engine, check_host, check_ports
+from .carry import Carrier, Host
+from .changes import Differences
+from .enforcement import Check, checks, read_container
+from .errors import BaileyError, EngineError, InvalidValueError
+from .fields import Fields
+from .host.quota import Volume
+from .names import parse_name
+from .planning import Action, Plan, Presence, find_presences, plan_instance, plan_removal
+from .spec import ABSENT, SPEC_FIELDS, STARTED, STATES, Spec, parse_spec
+from .store import StoredSpec
+from .uids import allocate
+
+_MAKING = (Action.CREATE, Action.RECREATE)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a host shall hold. `uids` are given to instances that ask for none."""
+
+    declarations: Sequence[object]
+    plans: Mapping[str, object]
+    uids: range
+    purge: bool = False
+    overcommit: Overcommit = field(default_factory=Overcommit)
+    workers: int = 8
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was done, or in check mode would be done."""
+
+    plans: Mapping[str, Plan]
+    kept_volumes: Sequence[str]
+
+    @property
+    def differences(self) -> Differences:
+        """All instances' differences, in the order of the declarations."""
+        differences = Differences()
+        for plan in self.plans.values():
+            differences.extend(plan.differences)
+        return differences
+
+
+class ReconcileError(BaileyError):
+    """Some instances could not be changed; each was put back, and the others are as declared."""
+
+    def __init__(self, failures: Mapping[str, str], report: Report) -> None:
+        done = {name: plan.action.value for name, plan in report.plans.items() if name not in failures}
+        listed = "; ".join(f"{name}: {reason}" for name, reason in failures.items())
+        message = f"{len(failures)} of {len(report.plans)} instances failed: {listed}"
+        changed = any(action != Action.NONE.value for action in done.values())
+        super().__init__(message, failures=dict(failures), actions=done, changed=changed)
+
+
+@dataclass(frozen=True)
+class _Desired:
+    """The declarations, read: specs and states by name, and the names that shall not be there."""
+
+    specs: Mapping[str, Spec]
+    states: Mapping[str, str]
+    absent: Sequence[str]
+
+
+def reconcile(request: Request, host: Host, *, check_mode: bool = False) -> Report:
+    """Bring a host to what is declared.
+
+    Raises a BaileyError before anything changes where a declaration is not valid or not enforceable, and
+    ReconcileError at the end where some instances failed on the way.
+    """
+    desired = _read(request)
+    stored, volumes = host.store.load(), host.quota.volumes()
+    ground = Ground.read(host.hierarchy.version, host.quota)
+    for spec in desired.specs.values():
+        check_host(spec, ground)
+    desired = _with_uids(desired, stored, volumes, request.uids)
+    presences = _find(host, desired)
+    plans = _plan(desired, request.purge, presences, stored, volumes, host)
+    report = Report(plans, _kept_volumes(plans, volumes, host.remove_volumes))
+    if report.differences:
+        _admit(plans, stored, ground, request.overcommit, host)
+        _check_images(plans, host, check_mode=check_mode)
+    if not check_mode:
+        failures = _carry_out(plans, Carrier(host, frozenset(volumes)), request.workers)
+        if failures:
+            raise ReconcileError(failures, report)
+    return report
+
+
+def _read(request: Request) -> _Desired:
+    """Parse all declarations; the first that is not valid ends it."""
+    specs: dict[str, Spec] = {}
+    states: dict[str, str] = {}
+    absent: list[str] = []
+    for number, declared in enumerate(request.declarations):
+        where = f"containers[{number}]"
+        fields = Fields(where, declared, (*SPEC_FIELDS, "state"))
+        name = parse_name(fields.path("name"), fields.required("name", "the instance's name"))
+        if name in specs or name in absent:
+            raise InvalidValueError(fields.path("name"), name, "a name that no other container of the list has")
+        state = fields.choice("state", STATES, STARTED)
+        if state == ABSENT:
+            absent.append(name)
+        else:
+            states[name] = state
+            specs[name] = parse_spec({key: fields.get(key) for key in SPEC_FIELDS}, request.plans, where)
+    check_ports(specs.values())
+    return _Desired(specs, states, absent)
+
+
+def _with_uids(
+    desired: _Desired, stored: Mapping[str, StoredSpec], volumes: Mapping[str, Volume], uids: range
+) -> _Desired:
+    """Give every spec its uid. What an instance left behind keeps its uid, so that no other can read it."""
+    known = {name: volume.uid for name, volume in volumes.items()} | {name: item.uid for name, item in stored.items()}
+    given = allocate({name: spec.user for name, spec in desired.specs.items()}, known, uids)
+    return replace(desired, specs={name: replace(spec, user=given[name]) for name, spec in desired.specs.items()})
+
+
+def _find(host: Host, desired: _Desired) -> dict[str, Presence]:
+    """List the host's containers once, and refuse a name that belongs to somebody else's."""
+    containers = host.backend.list()
+    for container in containers:
+        if container.declared_name is None and container.name in desired.specs:
+            raise InvalidValueError(
+                f"{container.name}.name",
+                container.name,
+                "a name that no container has which Bailey did not make; rename or remove that one first",
+            )
+    return find_presences(containers)
+
+
+def _plan(
+    desired: _Desired,
+    purge: bool,
+    presences: Mapping[str, Presence],
+    stored: Mapping[str, StoredSpec],
+    volumes: Mapping[str, Volume],
+    host: Host,
+) -> dict[str, Plan]:
+    plans: dict[str, Plan] = {}
+    for name, spec in desired.specs.items():
+        presence = presences.get(name, Presence())
+        results = _read_back(spec, presence, volumes.get(name), host)
+        plans[name] = plan_instance(spec, desired.states[name], presence, stored.get(name), results)
+    undeclared = sorted({*presences, *stored} - {*desired.specs, *desired.absent}) if purge else []
+    for name in (*desired.absent, *undeclared):
+        plans[name] = plan_removal(name, presences.get(name, Presence()), stored.get(name))
+    return plans
+
+
+def _read_back(spec: Spec, presence: Presence, volume: Volume | None, host: Host) -> list[Check]:
+    """Check a running container against the kernel; nothing where none runs."""
+    if presence.current is None or not presence.current.running:
+        return []
+    reading = read_container(host.hierarchy, presence.current.id)
+    return [] if reading is None else checks(spec, reading, volume, host.io_devices)
+
+
+def _kept_volumes(plans: Mapping[str, Plan], volumes: Mapping[str, Volume], removed: bool) -> list[str]:
+    if removed:
+        return []
+    return [str(volumes[name].path) for name, plan in plans.items() if plan.spec is None and name in volumes]
+
+
+def _admit(
+    plans: Mapping[str, Plan],
+    stored: Mapping[str, StoredSpec],
+    ground: Ground,
+    overcommit: Overcommit,
+    host: Host,
+) -> None:
+    """Refuse what the engine cannot do, and what does not fit beside all that stays on the host."""
+    staying = [parse_spec(item.canonical) for name, item in stored.items() if name not in plans]
+    specs = [plan.spec for plan in plans.values() if plan.spec is not None] + staying
+    check_ports(specs)
+    check_capacity({spec.name: spec.limits for spec in specs}, ground, overcommit)
+    changing = [plan.spec for plan in plans.values() if plan.spec is not None and plan.differences]
+    if changing:
+        capabilities = host.backend.capabilities()
+        for spec in changing:
+            check_engine(spec, capabilities)
+
+
+def _check_images(plans: Mapping[str, Plan], host: Host, *, check_mode: bool) -> None:
+    """Have every image that a new container needs on the host before the first container changes."""
+    needed: dict[str, str] = {}
+    for plan in plans.values():
+        if plan.spec is not None and plan.action in _MAKING:
+            needed.setdefault(plan.spec.image, plan.spec.pull_policy)
+            if plan.spec.pull_policy == "always":
+                needed[plan.spec.image] = "always"
+    for image, policy in needed.items():
+        present = host.backend.has_image(image)
+        if present and (policy != "always" or check_mode):
+            continue
+        if policy == "never":
+            raise InvalidValueError("image", image, "an image that is on this host (pull_policy is never)")
+        if not check_mode:
+            _pull(image, host)
+
+
+def _pull(image: str, host: Host) -> None:
+    try:
+        host.backend.pull(image)
+    except EngineError as error:
+        allowed = f"an image on this host or in its registry ({error})"
+        raise InvalidValueError("image", image, allowed) from error
+
+
+def _carry_out(plans: Mapping[str, Plan], carrier: Carrier, workers: int) -> dict[str, str]:
+    """Change what differs, removals first: they free what the others may need. Return failures by name."""
+    failures: dict[str, str] = {}
+    removals = [plan for plan in plans.values() if plan.action is Action.REMOVE]
+    changes = [plan for plan in plans.values() if plan.action not in (Action.REMOVE, Action.NONE)]
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        for batch in (removals, changes):
+            failures.update(_run_batch(batch, carrier, pool))
+    return failures
+
+
+def _run_batch(plans: Iterable[Plan], carrier: Carrier, pool: ThreadPoolExecutor) -> dict[str, str]:
+    running = {plan.name: pool.submit(carrier.carry_out, plan) for plan in plans}
+    failures: dict[str, str] = {}
+    for name, future in running.items():
+        try:
+            future.result()
+        except BaileyError as error:
+            failures[name] = str(error)
+    return failures

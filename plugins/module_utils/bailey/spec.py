@@ -1,0 +1,325 @@
+"""Spec: the whole declaration of one container, parsed once and compared in canonical form."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import json
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from .capabilities import parse_capabilities
+from .changes import Json
+from .errors import InvalidValueError
+from .fields import Fields
+from .limits import LIMIT_FIELDS, Limits, merge_declarations, parse_limits, parse_target
+from .names import parse_name
+from .units import format_duration, parse_count, parse_duration
+
+STARTED, STOPPED, ABSENT = "started", "stopped", "absent"
+STATES = (STARTED, STOPPED, ABSENT)
+PROGRAM_FIELDS = (
+    "name", "tenant", "app", "plan", "image", "pull_policy", "command", "entrypoint", "environment", "working_dir",
+    "hostname", "user", "ports", "volumes", "read_only", "cap_add", "network_mode", "restart", "runtime",
+    "stop_signal", "stop_grace_period",
+)  # fmt: skip
+SPEC_FIELDS = PROGRAM_FIELDS + LIMIT_FIELDS
+# What the engine, the kernel or Bailey itself changes on a living container. All else needs a new one.
+LIVE_FIELDS = frozenset((
+    "tenant", "app", "pull_policy", "mem_limit", "memswap_limit", "mem_reservation", "cpus", "cpu_shares", "cpuset",
+    "pids_limit", "disk_limit", "io_scope", "restart", "stop_grace_period",
+))  # fmt: skip
+# A living container can change these, but cannot lose them: the engine takes "not set" for "leave as it is".
+_LIVE_WHILE_SET = ("mem_reservation", "cpuset")
+
+_IMAGE = re.compile(r"[a-z0-9][a-z0-9._:/-]*(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(@sha256:[0-9a-f]{64})?")
+_ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SHORT_PORT = re.compile(
+    r"(?:(?P<ip>[0-9.]+|\[[0-9a-f:]+\]):)?(?P<published>\d+):(?P<target>\d+)(?:/(?P<protocol>\w+))?"
+)
+_RESTART = re.compile(r"no|always|unless-stopped|on-failure(:[1-9][0-9]{0,3})?")
+_RESTART_ALLOWED = "no, always, unless-stopped or on-failure[:times]"
+_SIGNAL = re.compile(r"SIG[A-Z0-9+]{2,12}")
+_RUNTIME = re.compile(r"[a-z][a-z0-9._-]{0,63}")
+_LOOPBACK = "127.0.0.1"
+_FINGERPRINT_KEY = secrets.token_bytes(16)
+
+
+class Port(NamedTuple):
+    """A port of the container published on an address of the host."""
+
+    host_ip: str
+    published: int
+    target: int
+    protocol: str
+
+    def __str__(self) -> str:
+        address = f"[{self.host_ip}]" if ":" in self.host_ip else self.host_ip
+        return f"{address}:{self.published}:{self.target}/{self.protocol}"
+
+
+class VolumeMount(NamedTuple):
+    """A directory of the instance's own storage, mounted in its container."""
+
+    target: str
+    read_only: bool
+
+    @property
+    def directory(self) -> str:
+        """Name of the directory below the instance's volume: the target with its slashes made plain."""
+        return self.target.strip("/").replace("%", "%25").replace("/", "%2F")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One container as declared. `user` is None until a uid of the host's range has been given to it."""
+
+    name: str
+    tenant: str
+    app: str
+    image: str
+    pull_policy: str
+    command: tuple[str, ...] | None
+    entrypoint: tuple[str, ...] | None
+    environment: Mapping[str, str]
+    working_dir: str
+    hostname: str
+    user: int | None
+    ports: tuple[Port, ...]
+    volumes: tuple[VolumeMount, ...]
+    read_only: bool
+    cap_add: tuple[str, ...]
+    network_mode: str
+    restart: str
+    runtime: str
+    stop_signal: str
+    stop_grace_period: float
+    limits: Limits
+
+    @property
+    def uid(self) -> int:
+        """The uid that the instance runs under, once it has been given one."""
+        if self.user is None:
+            raise ValueError(f"{self.name} has not been given a uid yet")
+        return self.user
+
+    def canonical(self) -> dict[str, Json]:
+        """Return the declaration that parses to exactly this spec, with every default written out."""
+        declared: dict[str, Json] = {
+            "name": self.name,
+            "tenant": self.tenant,
+            "app": self.app,
+            "image": self.image,
+            "pull_policy": self.pull_policy,
+            "environment": dict(sorted(self.environment.items())),
+            "hostname": self.hostname,
+            "ports": [str(port) for port in self.ports],
+            "volumes": [{"target": item.target, "read_only": item.read_only} for item in self.volumes],
+            "read_only": self.read_only,
+            "cap_add": list(self.cap_add),
+            "network_mode": self.network_mode,
+            "restart": self.restart,
+            "stop_grace_period": format_duration(self.stop_grace_period),
+            **self.limits.canonical(),
+        }
+        optional: dict[str, Json] = {
+            "command": None if self.command is None else list(self.command),
+            "entrypoint": None if self.entrypoint is None else list(self.entrypoint),
+            "working_dir": self.working_dir or None,
+            "user": self.user,
+            "runtime": self.runtime or None,
+            "stop_signal": self.stop_signal or None,
+        }
+        declared.update({key: value for key, value in optional.items() if value is not None})
+        return declared
+
+    def shown(self) -> dict[str, Json]:
+        """Return the canonical form fit for a diff or a log: the environment's values are only fingerprints."""
+        return redact(self.canonical())
+
+    def recreate_hash(self) -> str:
+        """Return the hash of all that a living container cannot change; it is the container's label."""
+        declared = self.canonical()
+        fixed = {key: value for key, value in declared.items() if key not in LIVE_FIELDS}
+        fixed["set"] = [key for key in _LIVE_WHILE_SET if key in declared]
+        return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
+
+
+def redact(canonical: Mapping[str, Json]) -> dict[str, Json]:
+    """Replace the environment's values by fingerprints: a diff shows that one changed, never what it is."""
+    environment = canonical.get("environment")
+    if not isinstance(environment, dict):
+        return dict(canonical)
+    return {**canonical, "environment": {key: _fingerprint(str(value)) for key, value in environment.items()}}
+
+
+def _fingerprint(secret: str) -> str:
+    """Return a mark that is the same for the same value within this run, and tells nothing outside it."""
+    return "hidden:" + hmac.new(_FINGERPRINT_KEY, secret.encode(), "sha256").hexdigest()[:12]
+
+
+def parse_spec(declared: object, plans: Mapping[str, object] | None = None, where: str = "containers[]") -> Spec:
+    """Read one container's declaration, its plan's limits below its own.
+
+    Raises InvalidValueError naming the first field that is unknown, missing or not valid; `where` names
+    the place of the declaration until its own name is known.
+    """
+    first = Fields(where, declared, SPEC_FIELDS)
+    name = parse_name(first.path("name"), first.required("name", "the instance's name"))
+    fields = Fields(name, declared, SPEC_FIELDS)
+    volumes = _parse_volumes(fields)
+    read_only = fields.flag("read_only", default=True)
+    limits = parse_limits(
+        name,
+        merge_declarations(_plan(fields, plans or {}), {key: fields.get(key) for key in LIMIT_FIELDS}),
+        writable_root=not read_only,
+        has_volumes=any(not volume.read_only for volume in volumes),
+    )
+    _check_targets(fields, volumes, limits)
+    return Spec(
+        name=name,
+        tenant=parse_name(fields.path("tenant"), fields.required("tenant", "the owner of the code")),
+        app=parse_name(fields.path("app"), fields.get("app", name)),
+        image=_matching(fields, "image", _IMAGE, "an image reference such as registry.example:5000/app:1"),
+        pull_policy=fields.choice("pull_policy", ("missing", "always", "never"), "missing"),
+        command=fields.words("command"),
+        entrypoint=fields.words("entrypoint"),
+        environment=_parse_environment(fields),
+        working_dir=_parse_working_dir(fields),
+        hostname=parse_name(fields.path("hostname"), fields.get("hostname", name)),
+        user=_parse_user(fields),
+        ports=_parse_ports(fields),
+        volumes=volumes,
+        read_only=read_only,
+        cap_add=parse_capabilities(fields.path("cap_add"), fields.items("cap_add")),
+        network_mode=fields.choice("network_mode", ("bridge", "none"), "bridge"),
+        restart=_matching(
+            fields, "restart", _RESTART, "no, always, unless-stopped or on-failure[:times]", "unless-stopped"
+        ),
+        runtime=_matching(fields, "runtime", _RUNTIME, "the name of a runtime that the engine offers", ""),
+        stop_signal=_matching(fields, "stop_signal", _SIGNAL, "a signal's name such as SIGTERM", ""),
+        stop_grace_period=_parse_grace(fields),
+        limits=limits,
+    )
+
+
+def _plan(fields: Fields, plans: Mapping[str, object]) -> Mapping[str, object]:
+    if "plan" not in fields:
+        return {}
+    name = fields.get("plan")
+    if not isinstance(name, str) or name not in plans:
+        raise InvalidValueError(fields.path("plan"), name, f"one of the plans {', '.join(sorted(plans)) or '(none)'}")
+    plan = plans[name]
+    Fields(f"plans.{name}", plan, LIMIT_FIELDS)
+    assert isinstance(plan, Mapping)  # noqa: S101 - Fields has just seen to it; this tells the type checker
+    return plan
+
+
+def _matching(fields: Fields, key: str, pattern: re.Pattern[str], allowed: str, default: str | None = None) -> str:
+    """Return a string of a known shape. A default of None makes the key required."""
+    value = fields.required(key, allowed) if default is None else fields.get(key, default)
+    if value == default and default is not None:
+        return default
+    if not isinstance(value, str) or not pattern.fullmatch(value):
+        raise InvalidValueError(fields.path(key), value, allowed)
+    return value
+
+
+def _parse_environment(fields: Fields) -> dict[str, str]:
+    path = fields.path("environment")
+    given = fields.get("environment", {})
+    if not isinstance(given, Mapping):
+        raise InvalidValueError(path, type(given).__name__, "a mapping of names to values")
+    environment: dict[str, str] = {}
+    for key, value in given.items():
+        if not isinstance(key, str) or not _ENVIRONMENT_NAME.fullmatch(key):
+            raise InvalidValueError(path, key, "names of letters, digits and underscores")
+        if not isinstance(value, str | int | float) or "\0" in str(value):
+            # A value may be a secret: the message tells its type only.
+            raise InvalidValueError(f"{path}.{key}", type(value).__name__, "a string, a number or a boolean")
+        environment[key] = str(value).lower() if isinstance(value, bool) else str(value)
+    return environment
+
+
+def _parse_working_dir(fields: Fields) -> str:
+    path = fields.text("working_dir")
+    if path and not path.startswith("/"):
+        raise InvalidValueError(fields.path("working_dir"), path, "an absolute path")
+    return path
+
+
+def _parse_user(fields: Fields) -> int | None:
+    if "user" not in fields:
+        return None
+    try:
+        return parse_count(fields.path("user"), fields.get("user"), 1000, 4_294_967_293)
+    except InvalidValueError:
+        allowed = "a uid of at least 1000: a tenant's program never runs as root or as a system account"
+        raise InvalidValueError(fields.path("user"), fields.get("user"), allowed) from None
+
+
+def _parse_grace(fields: Fields) -> float:
+    seconds = parse_duration(fields.path("stop_grace_period"), fields.get("stop_grace_period", "10s"))
+    if not 0 <= seconds <= 600:
+        raise InvalidValueError(fields.path("stop_grace_period"), fields.get("stop_grace_period"), "from 0s to 10m")
+    return seconds
+
+
+def _parse_ports(fields: Fields) -> tuple[Port, ...]:
+    ports = tuple(
+        _parse_port(f"{fields.path('ports')}[{number}]", item) for number, item in enumerate(fields.items("ports"))
+    )
+    if ports and fields.get("network_mode") == "none":
+        raise InvalidValueError(fields.path("ports"), str(ports[0]), "none with network_mode: none")
+    return ports
+
+
+def _parse_port(path: str, value: object) -> Port:
+    allowed = "'[ADDRESS:]PUBLISHED:TARGET[/tcp|udp]', or a mapping of target, published, host_ip, protocol"
+    if isinstance(value, str):
+        match = _SHORT_PORT.fullmatch(value)
+        if match is None:
+            raise InvalidValueError(path, value, allowed)
+        value = {
+            "host_ip": match["ip"].strip("[]") if match["ip"] else None,
+            "published": match["published"],
+            "target": match["target"],
+            "protocol": match["protocol"],
+        }
+    if not isinstance(value, Mapping):
+        raise InvalidValueError(path, value, allowed)
+    given = Fields(path, value, ("host_ip", "published", "target", "protocol"))
+    address = given.text("host_ip", _LOOPBACK)
+    try:
+        host_ip = str(ipaddress.ip_address(address))
+    except ValueError:
+        raise InvalidValueError(given.path("host_ip"), address, "an IPv4 or IPv6 address of the host") from None
+    return Port(
+        host_ip,
+        parse_count(given.path("published"), given.required("published", "a port number"), 1, 65535),
+        parse_count(given.path("target"), given.required("target", "a port number"), 1, 65535),
+        given.choice("protocol", ("tcp", "udp"), "tcp"),
+    )
+
+
+def _parse_volumes(fields: Fields) -> tuple[VolumeMount, ...]:
+    volumes: list[VolumeMount] = []
+    for number, item in enumerate(fields.items("volumes")):
+        path = f"{fields.path('volumes')}[{number}]"
+        given = Fields(path, {"target": item} if isinstance(item, str) else item, ("target", "read_only"))
+        target = parse_target(given.path("target"), given.required("target", "a path inside the container"))
+        volumes.append(VolumeMount(target, given.flag("read_only", default=False)))
+    return tuple(volumes)
+
+
+def _check_targets(fields: Fields, volumes: tuple[VolumeMount, ...], limits: Limits) -> None:
+    """Refuse mount points inside one another: a tenant who may write the outer one could replace the inner."""
+    targets = [volume.target for volume in volumes] + [item.target for item in limits.tmpfs]
+    for number, target in enumerate(targets):
+        for other in targets[number + 1 :]:
+            if f"{target}/".startswith(f"{other}/") or f"{other}/".startswith(f"{target}/"):
+                raise InvalidValueError(fields.path("volumes"), other, f"mount points apart from {target}")

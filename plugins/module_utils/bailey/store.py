@@ -1,0 +1,94 @@
+"""The desired specs on a host: /var/lib/bailey/specs/NAME.json, the one source of truth.
+
+A label of a container cannot change once it exists, and its environment may hold secrets: so the whole
+declaration is kept in a file that only root reads, replaced by rename before anything else changes.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from .changes import Json
+from .errors import HostError
+from .host.files import read_text, sync_directory, write_atomic
+
+VERSION = 1
+_ACCOUNT_FILES = {
+    "passwd": (
+        "root:*:0:0:root:/root:/usr/sbin/nologin\n"
+        "nobody:*:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
+        "app:*:{uid}:{uid}:app:{home}:/bin/sh\n"
+    ),
+    "group": "root:*:0:\nnogroup:*:65534:\napp:*:{uid}:\n",
+}
+_HOME = "/tmp"  # noqa: S108 - inside the container, where it is the one place that every instance may write
+
+
+@dataclass(frozen=True)
+class StoredSpec:
+    """What was last declared for an instance, with the uid that it was given."""
+
+    name: str
+    uid: int
+    state: str
+    canonical: Mapping[str, Json]
+
+
+class SpecStore:
+    """The spec files and the account files of one host's instances."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self.specs = state_dir / "specs"
+        self.accounts = state_dir / "accounts"
+
+    def load(self) -> dict[str, StoredSpec]:
+        """Read every spec file."""
+        if not self.specs.is_dir():
+            return {}
+        return {path.stem: self._read(path) for path in sorted(self.specs.glob("*.json"))}
+
+    def _read(self, path: Path) -> StoredSpec:
+        try:
+            content = json.loads(path.read_text())
+            if content["version"] != VERSION:
+                raise HostError(f"{path}: version {content['version']!r} is not known; allowed: {VERSION}")
+            return StoredSpec(path.stem, int(content["uid"]), content["state"], content["spec"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise HostError(f"{path}: not a spec file ({error}); restore it, or remove it and run again") from error
+
+    def write(self, stored: StoredSpec) -> None:
+        """Put a spec in place, whole, before the container is touched."""
+        self.specs.mkdir(mode=0o700, parents=True, exist_ok=True)
+        content = {
+            "version": VERSION,
+            "uid": stored.uid,
+            "state": stored.state,
+            "spec": dict(stored.canonical),
+        }
+        text = json.dumps(content, indent=1, sort_keys=True) + "\n"
+        write_atomic(self.specs / f"{stored.name}.json", text.encode(), mode=0o600)
+
+    def delete(self, name: str) -> None:
+        """Forget an instance. The last step of its removal: while the file is there, it can be removed again."""
+        shutil.rmtree(self.accounts / name, ignore_errors=True)
+        path = self.specs / f"{name}.json"
+        if path.exists():
+            path.unlink()
+            sync_directory(self.specs)
+
+    def write_accounts(self, name: str, uid: int) -> dict[str, Path]:
+        """Write the passwd and group files by which an instance's uid has a name inside its container."""
+        directory = self.accounts / name
+        directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+        paths: dict[str, Path] = {}
+        for kind, template in _ACCOUNT_FILES.items():
+            path = directory / kind
+            text = template.format(uid=uid, home=_HOME)
+            if read_text(path) != text:
+                write_atomic(path, text.encode(), mode=0o644)
+            paths[f"/etc/{kind}"] = path
+        return paths
