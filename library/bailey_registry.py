@@ -139,7 +139,7 @@ reference:
   returned: when O(state=present)
   sample: registry.bailey.internal:5000
 restart_needed:
-  description: Whether a registry runs that has not read its present configuration or certificate.
+  description: Whether the configuration or the certificate changed, which the registry reads only when it starts.
   type: bool
   returned: when O(state=present)
 """

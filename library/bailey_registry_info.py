@@ -12,7 +12,7 @@ version_added: "0.1.0"
 description:
   - Asks the registry as a client does, by TLS that is verified with the internal authority alone, once with the account
     and once without, and lists its repositories, tags, digests and sizes.
-  - A registry that does not answer is a result (RV(health.error)) and not a failure.
+  - A registry that does not answer is a result (RV(health.error)) and not a failure, unless O(healthy_within) is given.
 author:
   - The Bailey authors
 attributes:
@@ -59,6 +59,10 @@ options:
       - Whether to list what is stored. Two requests for each repository, and one for each tag.
     type: bool
     default: true
+  healthy_within:
+    description:
+      - Wait until the registry is well, so many seconds at most, and fail where it is not well by then.
+    type: int
 """
 
 EXAMPLES = r"""
@@ -66,10 +70,7 @@ EXAMPLES = r"""
   bailey_registry_info:
     name: registry.bailey.internal
     contents: false
-  register: registry
-  until: registry.health.error is none
-  retries: 20
-  delay: 1
+    healthy_within: 20
 
 - name: What is stored in it
   bailey_registry_info:
@@ -169,9 +170,14 @@ def read(params: dict[str, Any], _check_mode: bool) -> Outcome:
         credentials = _credentials(params, files)
         client = RegistryClient(name, port, ca_file, credentials, address=params["address"])
     except BaileyError as error:
+        if params["healthy_within"] is not None:
+            raise
         return Outcome(values={"health": _health(survey.Health(error=str(error)))})
     with client:
-        health = survey.check(client, ca_file)
+        if params["healthy_within"] is None:
+            health = survey.check(client, ca_file)
+        else:
+            health = survey.await_health(client, ca_file, params["healthy_within"])
         values: dict[str, Any] = {"health": _health(health)}
         if params["contents"] and health.error is None:
             values |= _contents(list(survey.contents(client)))
@@ -224,6 +230,7 @@ def main() -> None:
             "password": {"type": "str", "no_log": True},
             "docker_config": {"type": "path", "default": "/root/.docker/config.json"},
             "contents": {"type": "bool", "default": True},
+            "healthy_within": {"type": "int"},
         },
         required_together=[("username", "password")],
     )

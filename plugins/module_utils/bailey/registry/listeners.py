@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 _PROC = Path("/proc")
 _LISTENING = "0A"
-_START_TIME_FIELD = 19  # of /proc/PID/stat, counted from behind the name in parentheses
 
 
 @dataclass(frozen=True)
@@ -24,16 +21,6 @@ class Process:
     def describe(self) -> str:
         """Name the process for a message."""
         return f"{Path(self.argv[0]).name} (pid {self.pid})"
-
-    def started(self) -> float:
-        """Return when it was started, in seconds since the epoch by the present clock; 0 once it has ended."""
-        try:
-            text = (_PROC / str(self.pid) / "stat").read_text()
-        except (FileNotFoundError, ProcessLookupError):
-            return 0.0
-        ticks = int(text.rpartition(")")[2].split()[_START_TIME_FIELD])
-        age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
-        return time.time() - age
 
 
 def processes() -> Iterator[Process]:

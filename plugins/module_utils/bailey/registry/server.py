@@ -22,7 +22,6 @@ from .managed import Access, Change, Directory, File
 from .settings import Endpoint, Locations
 
 PACKAGE_CONFIGURATION = "/etc/docker/registry/config.yml"
-_CLOCK_TICKS = 0.05  # seconds; the kernel gives a process's start to 0.01 s, a file's time to 0.004 s
 _SECRET_LINE = re.compile(r"^(\s+secret:) .*$", re.MULTILINE)
 _HTTP_SECRET = re.compile(r"[\w-]{32,}")
 
@@ -42,7 +41,7 @@ class Declared:
 
 @dataclass(frozen=True)
 class Report:
-    """What was changed, or would be, and whether a running registry does not know of it yet."""
+    """What was changed, or would be, and whether it is of what the registry reads only when it starts."""
 
     differences: Differences
     restart_needed: bool
@@ -57,11 +56,9 @@ def present(declared: Declared, now: datetime, *, check_mode: bool) -> Report:
         directory.compare(differences)
     for file in plan.files:
         file.compare(differences)
-    running = listeners.registries(str(declared.locations.configuration))
-    restart = bool(running) and (plan.restart or _is_stale(running, declared.locations))
     if differences and not check_mode:
         managed.apply(plan.directories, plan.files)
-    return Report(differences, restart)
+    return Report(differences, plan.restart)
 
 
 def absent(locations: Locations, *, remove_data: bool, check_mode: bool) -> Differences:
@@ -198,12 +195,6 @@ class _Plan:
             File(where.http_secret, Access(0o600), secret_change),
             File(where.configuration, access, change),
         ]
-
-
-def _is_stale(running: list[listeners.Process], locations: Locations) -> bool:
-    """Tell whether a process is older than what it read when it started; a run may have ended in between."""
-    newest = max(path.stat().st_mtime for path in (locations.configuration, locations.certificate))
-    return any(0 < process.started() < newest - _CLOCK_TICKS for process in running)
 
 
 def _find_account(name: str, *, required: bool) -> tuple[int | None, int | None]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
 from ..errors import BaileyError
-from .client import Manifest, RegistryClient, authority_end
+from .client import Manifest, RegistryClient, RegistryError, authority_end
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,18 @@ def check(client: RegistryClient, ca_file: Path) -> Health:
         error = f"{client.reference}: answers requests without credentials"
     end = client.certificate_end
     return Health(error, end is not None, authenticated, refused, end, authority_end(ca_file))
+
+
+def await_health(client: RegistryClient, ca_file: Path, seconds: float) -> Health:
+    """Ask until the registry is well; raise RegistryError where it is not within so many seconds."""
+    deadline = time.monotonic() + seconds
+    health = check(client, ca_file)
+    while health.error is not None:
+        if time.monotonic() > deadline:
+            raise RegistryError(f"{health.error} (after {seconds:g} s)")
+        time.sleep(0.25)
+        health = check(client, ca_file)
+    return health
 
 
 def contents(client: RegistryClient) -> Iterator[Repository]:
