@@ -1,0 +1,158 @@
+"""Sizes, rates, durations and processor shares: what is read is what was written, and nonsense is refused."""
+
+from __future__ import annotations
+
+import contextlib
+from decimal import Decimal
+
+import pytest
+from bailey import units
+from bailey.errors import InvalidValueError
+from hypothesis import given
+from hypothesis import strategies as st
+
+SIZES = st.integers(min_value=1, max_value=units.MAX_SIZE)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("4096B", 4096),
+        ("64M", 64 << 20),
+        ("64m", 64 << 20),
+        ("64MB", 64 << 20),
+        ("64MiB", 64 << 20),
+        ("64 MiB", 64 << 20),
+        ("1.5G", 3 << 29),
+        ("0.5K", 512),
+        ("2T", 2 << 40),
+        (" 1K ", 1024),
+    ],
+)
+def test_sizes(text: str, size: int) -> None:
+    assert units.parse_size("memory", text) == size
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("512", "", "M", "-1M", "1.M", ".5M", "1e3M", "0.3B", "0.0001K", "0B", "1P", "1 iB", "1MM", "64Mi", "٣M"),
+        *("8388608T", "nan", "1,5G", "1M\n1M", 512, 512.0, True, None, ["1M"], {"size": "1M"}),
+    ],
+)
+def test_what_is_no_size_is_refused(value: object) -> None:
+    with pytest.raises(InvalidValueError, match=r"^memory: .* is not valid; allowed: "):
+        units.parse_size("memory", value)
+
+
+def test_a_size_under_the_minimum_names_the_minimum() -> None:
+    with pytest.raises(InvalidValueError, match="at least 6M"):
+        units.parse_size("memory", "5M", minimum=6 << 20)
+    assert units.parse_size("memory", "6M", minimum=6 << 20) == 6 << 20
+
+
+@given(SIZES)
+def test_a_written_size_reads_back(size: int) -> None:
+    assert units.parse_size("size", units.format_size(size)) == size
+
+
+@given(st.integers(min_value=1, max_value=999), st.sampled_from("KMGT"))
+def test_a_round_size_is_written_as_people_write_it(number: int, unit: str) -> None:
+    assert units.format_size(units.parse_size("size", f"{number}{unit}")) == f"{number}{unit}"
+
+
+@given(st.text())
+def test_any_text_is_a_size_or_a_clear_refusal(text: str) -> None:
+    with contextlib.suppress(InvalidValueError):
+        assert 1 <= units.parse_size("size", text) <= units.MAX_SIZE
+
+
+@pytest.mark.parametrize(("value", "count"), [(1, 1), ("7", 7), (" 7 ", 7), ("+7", 7)])
+def test_counts(value: object, count: int) -> None:
+    assert units.parse_count("pids", value) == count
+
+
+@pytest.mark.parametrize("value", [0, -1, "0", 1.0, "1.5", "", "ten", True, None, [1], "٣"])
+def test_what_is_no_count_is_refused(value: object) -> None:
+    with pytest.raises(InvalidValueError, match="a whole number of at least 1"):
+        units.parse_count("pids", value)
+
+
+def test_a_count_over_its_bound_names_both_bounds() -> None:
+    with pytest.raises(InvalidValueError, match="a whole number from 1 to 65535"):
+        units.parse_count("port", 65536, maximum=65535)
+
+
+def test_operations_a_second() -> None:
+    assert units.parse_iops("read_iops", "100") == 100
+    with pytest.raises(InvalidValueError, match=r"read_iops: 0 is not valid; allowed: .*operations a second"):
+        units.parse_iops("read_iops", 0)
+
+
+@pytest.mark.parametrize(
+    ("value", "nano"),
+    [("0.5", 500_000_000), (0.25, 250_000_000), (2, 2_000_000_000), ("0.01", 10_000_000), ("1e1", 10_000_000_000)],
+)
+def test_processors(value: object, nano: int) -> None:
+    assert units.parse_cpus("cpus", value) == nano
+
+
+@pytest.mark.parametrize(
+    "value", [0, "0.001", -1, "nan", "inf", "half", "", True, None, [1], 5000, "0.123456", float("nan")]
+)
+def test_what_is_no_share_of_a_processor_is_refused(value: object) -> None:
+    with pytest.raises(InvalidValueError, match=r"^cpus: "):
+        units.parse_cpus("cpus", value)
+
+
+@given(st.integers(min_value=1000, max_value=409_600_000))
+def test_written_processors_read_back(steps: int) -> None:
+    nano = steps * 10_000
+    assert units.parse_cpus("cpus", units.format_cpus(nano)) == nano
+    assert Decimal(units.format_cpus(nano)) == Decimal(nano) / units.NANO
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("10s", 10),
+        ("500ms", 0.5),
+        ("1m30s", 90),
+        ("2h", 7200),
+        ("1h1m1s1ms", 3661.001),
+        ("1.5s", 1.5),
+        ("1m5ms", 60.005),
+    ],
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert units.parse_duration("stop_grace_period", text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("value", ["", " ", "10", "s", "-1s", "1s1m", "1d", "1m 30s", 10, None, True])
+def test_what_is_no_duration_is_refused(value: object) -> None:
+    with pytest.raises(InvalidValueError, match="a duration such as"):
+        units.parse_duration("stop_grace_period", value)
+
+
+@given(st.integers(min_value=0, max_value=10**9))
+def test_a_written_duration_reads_back(milliseconds: int) -> None:
+    seconds = milliseconds / 1000
+    assert units.parse_duration("period", units.format_duration(seconds)) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    ("value", "cpus"), [("0", {0}), (3, {3}), ("0-2,4", {0, 1, 2, 4}), ("1,1", {1}), (" 0 , 2 ", {0, 2})]
+)
+def test_processor_lists(value: object, cpus: set[int]) -> None:
+    assert units.parse_cpuset("cpuset", value) == cpus
+
+
+@pytest.mark.parametrize("value", ["", "a", "2-1", "0-", "-1", "0,,1", True, None, [0], -1, "0-999999"])
+def test_what_is_no_processor_list_is_refused(value: object) -> None:
+    with pytest.raises(InvalidValueError, match="processor numbers"):
+        units.parse_cpuset("cpuset", value)
+
+
+@given(st.frozensets(st.integers(min_value=0, max_value=300), min_size=1))
+def test_a_written_processor_list_reads_back(cpus: frozenset[int]) -> None:
+    assert units.parse_cpuset("cpuset", units.format_cpuset(cpus)) == cpus
