@@ -12,6 +12,7 @@ from ..errors import InvalidValueError
 from ..units import parse_count
 
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_PATH = re.compile(r"(?:/[\w.-]+){2,}/?", re.ASCII)
 _CONFIGURATION = """\
 # Written by Bailey; changes made here are lost.
 version: 0.1
@@ -88,13 +89,10 @@ def parse_listen_address(value: object) -> str:
 
 def parse_directory(field: str, value: object) -> Path:
     """Read the absolute path of a directory of the registry's own."""
-    allowed = "an absolute path at least two directories deep, without . or .."
-    if not isinstance(value, str) or not value.startswith("/") or "\n" in value:
+    allowed = "an absolute path at least two directories deep, of A-Z, a-z, 0-9, . _ - and /, without .."
+    if not isinstance(value, str) or not _PATH.fullmatch(value) or ".." in Path(value).parts:
         raise InvalidValueError(field, value, allowed)
-    path = Path(value)
-    if len(path.parts) < 3 or ".." in path.parts:
-        raise InvalidValueError(field, value, allowed)
-    return path
+    return Path(value)
 
 
 def reference(name: str, port: int) -> str:
