@@ -23,7 +23,8 @@ from .mounts import Mount
 from .quota_base import Quota, Volume, check_limit, check_name, size_of
 
 _SYSFS = Path("/sys/fs/btrfs")
-_CLEANER_SECONDS = 10.0
+_REMOVE_SECONDS = 10.0
+_REPAIR_SECONDS = 1.0
 _RESCAN_SECONDS = 1800.0
 # Data chunks are handed out in tenths of the file system, of at most 1 GiB, so a last one that is
 # barely used can cost a tenth; the rest is for metadata that belongs to no volume.
@@ -91,15 +92,24 @@ class BtrfsQuota(Quota):
             run(["btrfs", "subvolume", "create", str(staging)])
             try:
                 if limit is not None:
-                    self._limit(staging, limit)
+                    run(["btrfs", "qgroup", "limit", str(limit), str(staging)])
                 self.publish(staging, name, uid, gid)
             except BaseException:
                 self._delete(staging.name)
                 raise
 
     def set_limit(self, name: str, limit: int | None) -> None:
-        """Change the limit of the subvolume's quota group."""
-        self._limit(self.path_of(name), check_limit(limit))
+        """Change the limit of the subvolume's quota group.
+
+        The request goes through the root: made through a volume that is full, the kernel refuses it.
+        """
+        check_limit(limit)
+        self.path_of(name)
+        for group, below in self._groups_below():
+            if below == PurePosixPath(name):
+                run(["btrfs", "qgroup", "limit", _limit_text(limit), f"0/{group.number}", str(self.root)])
+                return
+        raise HostError(f"volume {name}: {self.root / name} is not a subvolume with a quota group")
 
     def remove(self, name: str) -> None:
         """Delete the subvolume with all subvolumes inside it, and their quota groups."""
@@ -109,14 +119,12 @@ class BtrfsQuota(Quota):
     def repair(self) -> list[str]:
         """Count again where counts are inconsistent, and destroy quota groups of deleted volumes."""
         rescanned = self._rescan_if_needed()
-        gone = [group.number for group in self._groups() if group.path is None]
         done = ["counted all volumes again: the kernel's counts were inconsistent"] if rescanned else []
+        gone = [group.number for group in self._groups() if group.path is None]
+        kept = self._forget(gone, _REPAIR_SECONDS)
         return done + [
-            f"removed quota group 0/{number}, whose volume was gone" for number in gone if self._destroy(number)
+            f"removed quota group 0/{number}, whose volume was gone" for number in gone if number not in kept
         ]
-
-    def _limit(self, path: Path, limit: int | None) -> None:
-        run(["btrfs", "qgroup", "limit", "none" if limit is None else str(limit), str(path)])
 
     def _groups(self) -> list[Group]:
         return parse_groups(run(["btrfs", "qgroup", "show", "--raw", "-r", str(self.root)]))
@@ -134,23 +142,22 @@ class BtrfsQuota(Quota):
         found = [(group.number, below) for group, below in self._groups_below() if below.parts[0] == name]
         found.sort(key=lambda item: len(item[1].parts), reverse=True)
         run(["btrfs", "subvolume", "delete", *(str(self.root / below) for _, below in found)])
-        self._forget([number for number, _ in found])
+        self._forget([number for number, _ in found], _REMOVE_SECONDS)
 
-    def _forget(self, numbers: list[int]) -> None:
-        """Wait until the quota groups of deleted subvolumes are gone.
+    def _forget(self, numbers: list[int], seconds: float) -> list[int]:
+        """Wait until the quota groups of deleted subvolumes are gone, and return those that are not.
 
-        Where a process still holds a file of one open, the kernel cannot drop it yet; then this
-        returns after some seconds, and `repair` removes the group later, if the kernel does not.
+        Where a process still holds a file of one open, or it is very large, the kernel drops it
+        later; then the kernel removes the group too, or `repair` does.
         """
-        deadline = time.monotonic() + _CLEANER_SECONDS
+        deadline = time.monotonic() + seconds
         pause = 0.01
-        while True:
+        while numbers and time.monotonic() < deadline:
             run(["btrfs", "filesystem", "sync", str(self.root)])
             time.sleep(pause)
             numbers = [number for number in numbers if self._exists(number) and not self._destroy(number)]
-            if not numbers or time.monotonic() > deadline:
-                return
             pause = min(pause * 2, 1.0)
+        return numbers
 
     def _exists(self, number: int) -> bool:
         return (_state(self.mount) / f"0_{number}").exists()
@@ -170,6 +177,10 @@ class BtrfsQuota(Quota):
         if _inconsistent(self.mount):
             raise HostError(f"{self.root}: the quota counts are inconsistent, and counting again did not help")
         return True
+
+
+def _limit_text(limit: int | None) -> str:
+    return "none" if limit is None else str(limit)
 
 
 def parse_groups(text: str) -> list[Group]:
