@@ -74,7 +74,9 @@ options:
     default: 8
 attributes:
   check_mode:
-    description: Reports what would change, having validated everything that can be validated without changing.
+    description:
+      - Reports what would change, having validated everything that can be validated without changing.
+      - On a host that is not provisioned yet it checks the declarations alone, and says so in a warning.
     support: full
   diff_mode:
     description: Lists each difference with its value before and after.
@@ -154,8 +156,8 @@ import time
 from typing import Any
 
 from ..module_utils.bailey.apps import expand_apps
-from ..module_utils.bailey.hosts import open_host, parse_overcommit
-from ..module_utils.bailey.reconcile import Request, reconcile
+from ..module_utils.bailey.hosts import missing_parts, open_host, parse_overcommit
+from ..module_utils.bailey.reconcile import Request, preview, reconcile
 from ..module_utils.bailey.uids import parse_uid_range
 from ..module_utils.bailey_ansible import HOST_ARGUMENTS, Outcome, run_module
 from ..module_utils.bailey_spec_arguments import CONTAINER_OPTIONS
@@ -184,14 +186,18 @@ def converge(params: dict[str, Any], check_mode: bool) -> Outcome:
         overcommit=parse_overcommit(params["overcommit"]),
         workers=params["workers"],
     )
-    report = reconcile(request, open_host(params), check_mode=check_mode)
+    missing = missing_parts(params) if check_mode else []
+    report = preview(request) if missing else reconcile(request, open_host(params), check_mode=check_mode)
     containers = [
         {"name": plan.name, "action": plan.action.value, "uid": plan.spec.user if plan.spec else None}
         for plan in report.plans.values()
     ]
     elapsed = round(time.monotonic() - begun, 4)
     values = {"containers": containers, "kept_volumes": list(report.kept_volumes), "elapsed": elapsed}
-    return Outcome(report.differences, values)
+    warnings = (
+        [f"not provisioned yet, only the declarations were checked: no {' and no '.join(missing)}"] if missing else []
+    )
+    return Outcome(report.differences, values, warnings)
 
 
 def main() -> None:

@@ -33,6 +33,12 @@ def open_host(settings: Mapping[str, Any]) -> Host:
     )
 
 
+def missing_parts(settings: Mapping[str, Any]) -> list[str]:
+    """Return what of the platform is not on the host yet: the engine's socket, the storage's directory."""
+    socket = Path(settings["docker_host"].removeprefix("unix://"))
+    return [str(path) for path in (socket, Path(settings["storage_path"])) if not path.exists()]
+
+
 def parse_overcommit(value: object) -> Overcommit:
     """Read how often each resource may be promised: numbers above 0, 1 where not given."""
     fields = Fields("overcommit", value, ("memory", "cpus", "disk"))

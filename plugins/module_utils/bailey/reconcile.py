@@ -99,6 +99,15 @@ def reconcile(request: Request, host: Host, *, check_mode: bool = False) -> Repo
     return report
 
 
+def preview(request: Request) -> Report:
+    """Tell what reconcile would do on a host on which nothing of the platform is yet: make all that is declared."""
+    desired = _with_uids(_read(request), {}, {}, request.uids)
+    return Report(
+        {name: plan_instance(spec, desired.states[name], Presence(), None, []) for name, spec in desired.specs.items()},
+        kept_volumes=(),
+    )
+
+
 def _read(request: Request) -> _Desired:
     """Parse all declarations; the first that is not valid ends it."""
     specs: dict[str, Spec] = {}
