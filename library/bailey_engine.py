@@ -181,7 +181,7 @@ def handle(params: dict[str, Any], check_mode: bool) -> Outcome:
             "was_running": gone.found is not None and gone.found.running,
             "containerd_was_running": gone.found is not None and gone.found.containerd_running,
         }
-        return Outcome(gone.differences, values)
+        return Outcome(gone.differences, values, gone.warnings)
     settings = EngineSettings(**{option.name: params[option.name] for option in fields(EngineSettings)})
     applied = configure(settings, adopt=params["adopt"], check=check_mode)
     return Outcome(applied.differences, {"options": applied.options, "previous": applied.previous})

@@ -17,7 +17,7 @@ from typing import Any
 from ..errors import HostError
 from ..host.files import read_text, write_atomic
 from ..host.processes import argv_of, in_our_namespace, parent_of, pids, program_of
-from .config import BOUND_TO_CONTAINERS, BOUND_TO_RUNNING, Options, render
+from .config import BOUND_TO_CONTAINERS, BOUND_TO_RUNNING, Options, render, variable_of
 
 _VERSION = 1
 # What the distribution's own unit passes to dockerd.
@@ -71,9 +71,9 @@ class Found:
 
 @dataclass(frozen=True)
 class Record:
-    """What Bailey wrote: the file's checksums (the last two, for a crash between two writes) and options."""
+    """What Bailey wrote. Two checksums, because a crash may come between writing this and writing the file."""
 
-    sha256: tuple[str, ...]
+    sha256: tuple[str, ...]  # of the file as it should be, then of the one before it
     options: Options
     found: Found
 
@@ -125,13 +125,13 @@ def write_record(places: Places, record: Record) -> None:
     write_atomic(places.record, text.encode())
 
 
-def next_record(record: Record | None, found: Found, options: Options) -> Record:
-    """Return the record for new options; what was found at first stays."""
+def next_record(record: Record | None, found: Found, options: Options, former: str | None) -> Record:
+    """Return the record for new options; what was found at first stays, and so does the present file's checksum."""
     new = _sha256(render(options))
     if record is None:
         return Record((new,), options, found)
-    kept = [checksum for checksum in record.sha256[:1] if checksum != new]
-    return Record((new, *kept), options, record.found)
+    kept = {_sha256(former)} if former is not None and record.covers(former) else set()
+    return Record((new, *(kept - {new})), options, record.found)
 
 
 def find_engine(places: Places, data_root: Path) -> RunningEngine | None:
@@ -274,7 +274,7 @@ def check_changes(record: Record | None, options: Options) -> None:
         if changed and bound:
             before, after = record.options.get(changed[0]), options.get(changed[0])
             raise HostError(
-                f"{changed[0]} cannot change from {before!r} to {after!r} while containers {state}"
+                f"{variable_of(changed[0])}: it cannot change from {before!r} to {after!r} while containers {state}"
                 f" ({_names(bound)}): remove them first"
             )
 

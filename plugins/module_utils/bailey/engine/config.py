@@ -124,6 +124,11 @@ def render(options: Options) -> str:
     return json.dumps(options, indent=2, sort_keys=True) + "\n"
 
 
+def variable_of(key: str) -> str:
+    """Return the role's variable that an option of daemon.json comes from."""
+    return _OF_VARIABLES.get(key, f"{PREFIX}daemon_options.{key}")
+
+
 def _absolute_path(name: str, value: str) -> str:
     path = PurePosixPath(value)
     if not path.is_absolute() or len(path.parts) < 3 or ".." in path.parts:

@@ -48,16 +48,15 @@ def remove_remains(places: Places, record: Record) -> Differences:
 
 
 def restore_config(places: Places, record: Record) -> Differences:
-    """Put the former daemon.json back, or remove Bailey's; a file changed by hand since is left alone."""
+    """Put the former daemon.json back, or remove Bailey's where there was none before."""
     found = Differences()
-    text = read_text(places.config)
-    if text is not None and not record.covers(text):
-        return found
-    if found.add(str(places.config), text, record.found.config):
-        if record.found.config is None:
+    former = record.found.config
+    if found.add(str(places.config), read_text(places.config), former):
+        if former is None:
             places.config.unlink()
         else:
-            write_atomic(places.config, record.found.config.encode(), mode=0o644)
+            places.config.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            write_atomic(places.config, former.encode(), mode=0o644)
     return found
 
 

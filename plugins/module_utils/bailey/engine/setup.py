@@ -44,6 +44,7 @@ class Applied:
     options: Options = field(default_factory=dict)
     previous: str | None = None  # the text of the daemon.json that was replaced
     found: Found | None = None  # None where Bailey has no record of an engine here
+    warnings: list[str] = field(default_factory=list)
 
 
 def configure(settings: EngineSettings, *, adopt: bool, check: bool, places: Places = DEFAULT_PLACES) -> Applied:
@@ -71,10 +72,10 @@ def _write(
     text = render(options)
     former = read_text(places.config)
     found = record.found if record else _look_around(options, engine, former, places)
-    wanted = next_record(record, found, options)
+    wanted = next_record(record, found, options, former)
     applied = Applied(_differences(former, options, places), options, former, found)
-    if record is None:
-        applied.differences.add(str(places.record), "absent", "present")
+    if record is None or record.options != options:
+        applied.differences.add(str(places.record), "of other options" if record else "absent", "present")
     if check or not applied.differences:
         return applied
     write_record(places, wanted)  # first: a crash before the next line leaves a file that the record covers
@@ -162,7 +163,11 @@ def unconfigure(*, force: bool, check: bool, places: Places = DEFAULT_PLACES) ->
     applied.differences.add(str(places.record), "present", "absent")
     if check:
         return applied
-    applied.differences.extend(restore_config(places, record))
+    text = read_text(places.config)
+    if text is None or record.covers(text):
+        applied.differences.extend(restore_config(places, record))
+    else:
+        applied.warnings.append(f"{places.config} was changed by hand since Bailey wrote it, and is left as it is")
     if not record.found.running:
         applied.differences.extend(remove_remains(places, record))
     places.record.unlink()  # last: a failure before this leaves enough to go on from
