@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from plugins.module_utils.bailey.errors import InvalidSecretError, InvalidValueError
-from plugins.module_utils.bailey.registry import accounts
+from bailey.errors import InvalidSecretError, InvalidValueError
+from bailey.registry import accounts
 
 
 @pytest.mark.parametrize("name", ["", "Bailey", "a:b", "1a", "a" * 33, "a b", "a\n", None])

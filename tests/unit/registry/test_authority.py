@@ -7,12 +7,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-
-from plugins.module_utils.bailey.errors import HostError, InvalidValueError
-from plugins.module_utils.bailey.host.command import run
-from plugins.module_utils.bailey.registry import authority, certificates
-from plugins.module_utils.bailey.registry.authority import Lifetimes
-from plugins.module_utils.bailey.registry.certificates import Signer
+from bailey.errors import HostError, InvalidValueError
+from bailey.host.command import run
+from bailey.registry import authority, certificates
+from bailey.registry.authority import Lifetimes
+from bailey.registry.certificates import Signer
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LIFETIMES = Lifetimes.parse(365, 60, 3650)

@@ -12,9 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-
-from plugins.module_utils.bailey.registry import authority, certificates, survey
-from plugins.module_utils.bailey.registry.client import (
+from bailey.registry import authority, certificates, survey
+from bailey.registry.client import (
     Credentials,
     Manifest,
     RegistryClient,

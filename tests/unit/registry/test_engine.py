@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from plugins.module_utils.bailey.errors import HostError, InvalidValueError
-from plugins.module_utils.bailey.registry import authority, engine
-from plugins.module_utils.bailey.registry.client import Credentials
-from plugins.module_utils.bailey.registry.engine import EngineFiles
+from bailey.errors import HostError, InvalidValueError
+from bailey.registry import authority, engine
+from bailey.registry.client import Credentials
+from bailey.registry.engine import EngineFiles
 
 REFERENCE = "registry.example:5000"
 LOGIN = Credentials("bailey", "a:password-with-colon")

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from bailey.errors import InvalidValueError
+from bailey.registry import settings
+from bailey.registry.settings import Endpoint, Locations
 from hypothesis import given
 from hypothesis import strategies as st
-
-from plugins.module_utils.bailey.errors import InvalidValueError
-from plugins.module_utils.bailey.registry import settings
-from plugins.module_utils.bailey.registry.settings import Endpoint, Locations
 
 LOCATIONS = Locations.parse(
     "/etc/bailey/registry", "/etc/bailey/pki", "/etc/bailey/secrets", "/var/lib/bailey/registry"
