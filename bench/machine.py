@@ -1,0 +1,59 @@
+"""The machine that the figures are of."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import re
+from pathlib import Path
+
+from bailey.host.cgroup import open_hierarchy
+
+from tests.ground.engine import command
+
+from .competitors import CHECKOUT, SYSTEM_PYTHON
+from .ground import Ground
+
+
+def describe(ground: Ground, loop_interpreter: str, load: float) -> dict[str, str]:
+    """Return what a reader needs in order to compare the figures with others."""
+    versions = json.loads(ground.engine.docker("version", "--format", "{{json .Server}}"))
+    parts = {part["Name"]: part["Version"] for part in versions["Components"]}
+    engine = ", ".join(f"{name} {parts[name]}" for name in ("Engine", "containerd", "runc") if name in parts)
+    driver = ground.engine.docker("info", "--format", "{{.Driver}}").strip()
+    collection = command(["ansible-galaxy", "collection", "list", "community.docker", "--format", "json"])
+    (galaxy,) = list(json.loads(collection).values())[:1]
+    python = command([SYSTEM_PYTHON, "-c", "import platform; print(platform.python_version())"]).strip()
+    return {
+        "measured": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, commit {_commit()}",
+        "processor": f"{os.cpu_count()} x {_first_value('/proc/cpuinfo', 'model name')}",
+        "memory": f"{int(_first_value('/proc/meminfo', 'MemTotal').split()[0]) / (1 << 20):.1f} GiB",
+        "system": f"{_first_value('/etc/os-release', 'PRETTY_NAME')}, Linux {platform.release()}, "
+        f"cgroup v{open_hierarchy().version}",
+        "engine": f"{engine}, {driver}; disk quotas by {ground.storage_kind}",
+        "Ansible": f"ansible-core {importlib.metadata.version('ansible-core')} on Python {platform.python_version()}; "
+        f"modules under Python {python}",
+        "loop": f"community.docker {galaxy['community.docker']['version']} under "
+        + ("the distribution's Python" if loop_interpreter == SYSTEM_PYTHON else "Ansible's own Python"),
+        "SDK": f"docker {importlib.metadata.version('docker')} on Python {platform.python_version()}",
+        "load before the start": f"{load:.2f}",
+    }
+
+
+def _commit() -> str:
+    """Name the state of the code, and say where it is not as it was committed."""
+    commit = command(["git", "-C", str(CHECKOUT), "rev-parse", "--short", "HEAD"]).strip()
+    changed = command(["git", "-C", str(CHECKOUT), "status", "--porcelain", "library", "plugins", "roles", "playbooks"])
+    return commit + (" with changes" if changed.strip() else "")
+
+
+def _first_value(path: str, name: str) -> str:
+    """Return the value of a line NAME: VALUE or NAME="VALUE"."""
+    for line in Path(path).read_text().splitlines():
+        key, separator, value = re.split(r"\s*([:=])\s*", line, maxsplit=1) if re.search("[:=]", line) else ("",) * 3
+        if separator and key.strip() == name:
+            return value.strip('" ')
+    return "unknown"
