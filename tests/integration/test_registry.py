@@ -23,7 +23,7 @@ from typing import Any
 
 import pytest
 from bailey.errors import HostError
-from bailey.registry import authority, certificates, server, survey
+from bailey.registry import authority, certificates, listeners, server, survey
 from bailey.registry import engine as engine_files
 from bailey.registry.accounts import MissingPasswordError
 from bailey.registry.authority import Lifetimes
@@ -370,6 +370,23 @@ def test_a_port_of_another_program_is_refused(registry: Registry) -> None:
         ):
             registry.converge()
     assert not list(registry.root.iterdir())
+
+
+@pytest.mark.parametrize(("unshare", "seen"), [([], True), (["unshare", "--pid", "--fork", "--kill-child"], False)])
+def test_a_registry_in_a_container_is_not_this_hosts(registry: Registry, unshare: list[str], seen: bool) -> None:
+    configuration = str(registry.locations.configuration)
+    likeness = f"{registry.root}/likeness"
+    Path(likeness).write_text(
+        f"#!/bin/bash\nexec -a docker-registry {sys.executable} -c 'input()' serve {configuration}\n"
+    )
+    with subprocess.Popen([*unshare, "bash", likeness], stdin=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 10
+        while not any(configuration in other.argv for other in listeners.processes()):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert bool(listeners.registries(configuration)) is seen
+        assert process.stdin is not None
+        process.stdin.close()
 
 
 def test_a_missing_password_is_refused(registry: Registry) -> None:

@@ -24,7 +24,7 @@ class Process:
 
 
 def processes() -> Iterator[Process]:
-    """Yield the processes that can be seen, but for the kernel's own."""
+    """Yield the processes that can be seen, containers' too, but for the kernel's own."""
     for entry in _PROC.iterdir():
         if not entry.name.isdigit():
             continue
@@ -35,11 +35,14 @@ def processes() -> Iterator[Process]:
 
 
 def registries(configuration: str) -> list[Process]:
-    """Return the docker-registry processes that serve a configuration file."""
+    """Return the docker-registry processes of this host that serve a configuration file.
+
+    A container's process is seen too, and its path means a file of the container's.
+    """
     return [
         process
         for process in processes()
-        if Path(process.argv[0]).name == "docker-registry" and configuration in process.argv
+        if Path(process.argv[0]).name == "docker-registry" and configuration in process.argv and _is_ours(process.pid)
     ]
 
 
@@ -52,6 +55,14 @@ def listeners(port: int) -> list[Process]:
     """Return the processes that listen on the TCP port. One in another pid namespace is not seen."""
     wanted = {f"socket:[{inode}]" for inode in _listening_inodes(port)}
     return [process for process in processes() if wanted and wanted & _descriptors(process.pid)]
+
+
+def _is_ours(pid: int) -> bool:
+    """Tell whether a process is in our own pid namespace."""
+    try:
+        return (_PROC / str(pid) / "ns/pid").readlink() == (_PROC / "self/ns/pid").readlink()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def _listening_inodes(port: int) -> set[str]:
