@@ -7,15 +7,23 @@ Sizes use binary multiples, as the Compose specification and the engines do: 1K 
 from __future__ import annotations
 
 import re
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
+from fractions import Fraction
 
 from .errors import InvalidValueError
 
-_SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[KMGT]?)(?P<suffix>I?B)?", re.IGNORECASE)
+# Written out as [0-9], for \d is every script's digits, and bounded, for Python refuses to convert thousands of them.
+_NUMBER = r"[0-9]{1,40}(?:\.[0-9]{1,40})?"
+_SIZE = re.compile(rf"(?P<number>{_NUMBER})[ ]*(?P<unit>[KMGT]?)(?P<suffix>I?B)?", re.ASCII | re.IGNORECASE)
+_COUNT = re.compile(r"[+-]?[0-9]{1,40}")
+_CPUS = re.compile(rf"(?:{_NUMBER}|\.[0-9]{{1,40}})(?:[eE][+-]?[0-9]{{1,2}})?")
 _MULTIPLES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _SIZE_ALLOWED = "a size with a unit, such as 64M, 1.5GiB or 4096B"
 _RATE_ALLOWED = "a whole number of operations a second, at least 1"
-_DURATION = re.compile(r"(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m(?!s))?(?:(?P<s>\d+(?:\.\d+)?)s)?(?:(?P<ms>\d+)ms)?")
+_DURATION = re.compile(
+    r"(?:(?P<h>[0-9]{1,9})h)?(?:(?P<m>[0-9]{1,9})m(?!s))?"
+    r"(?:(?P<s>[0-9]{1,9}(?:\.[0-9]{1,3})?)s)?(?:(?P<ms>[0-9]{1,9})ms)?"
+)
 _DURATION_ALLOWED = "a duration such as 10s, 500ms or 1m30s"
 NANO = 1_000_000_000
 MAX_SIZE = (1 << 63) - 1
@@ -28,8 +36,8 @@ def parse_size(field: str, value: object, minimum: int = 1) -> int:
         raise InvalidValueError(field, value, _SIZE_ALLOWED)
     if not match["unit"] and match["suffix"].lower() == "ib":
         raise InvalidValueError(field, value, _SIZE_ALLOWED)
-    amount = Decimal(match["number"]) * _MULTIPLES[match["unit"].upper()]
-    if amount != int(amount):
+    amount = Fraction(match["number"]) * _MULTIPLES[match["unit"].upper()]
+    if amount.denominator != 1:
         raise InvalidValueError(field, value, "a whole number of bytes")
     if not minimum <= amount <= MAX_SIZE:
         raise InvalidValueError(field, value, f"at least {format_size(minimum)} and below 8 EiB")
@@ -49,7 +57,7 @@ def parse_count(field: str, value: object, minimum: int = 1, maximum: int = MAX_
     number: int | None = None
     if isinstance(value, int) and not isinstance(value, bool):
         number = value
-    elif isinstance(value, str) and re.fullmatch(r"[+-]?[0-9]+", value.strip()):
+    elif isinstance(value, str) and _COUNT.fullmatch(value.strip()):
         number = int(value)
     if number is None or not minimum <= number <= maximum:
         bound = f"from {minimum} to {maximum}" if maximum < MAX_SIZE else f"of at least {minimum}"
@@ -68,15 +76,13 @@ def parse_iops(field: str, value: object) -> int:
 def parse_cpus(field: str, value: object) -> int:
     """Read a number of processors, such as 0.5, and return billionths of one (the engines' nano CPUs)."""
     allowed = "a number of processors of at least 0.01, such as 0.5"
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
+    text = str(value).strip() if isinstance(value, int | float | str) and not isinstance(value, bool) else ""
+    if not _CPUS.fullmatch(text):
         raise InvalidValueError(field, value, allowed)
-    try:
-        amount = Decimal(str(value).strip())
-    except InvalidOperation:
-        raise InvalidValueError(field, value, allowed) from None
-    if not amount.is_finite() or not Decimal("0.01") <= amount <= 4096:
+    amount = Fraction(text)
+    if not Fraction("0.01") <= amount <= 4096:
         raise InvalidValueError(field, value, allowed)
-    if amount * 100_000 != int(amount * 100_000):
+    if (amount * 100_000).denominator != 1:
         raise InvalidValueError(field, value, "a number of processors in steps of 0.00001")
     return int(amount * NANO)
 
@@ -92,7 +98,8 @@ def parse_duration(field: str, value: object) -> float:
     if match is None:
         raise InvalidValueError(field, value, _DURATION_ALLOWED)
     hours, minutes, seconds, milliseconds = (float(match[part] or 0) for part in ("h", "m", "s", "ms"))
-    return hours * 3600 + minutes * 60 + seconds + milliseconds / 1000
+    # Rounded, for the same duration is written in several ways, and their sums in binary differ.
+    return round(hours * 3600 + minutes * 60 + seconds + milliseconds / 1000, 3)
 
 
 def format_duration(seconds: float) -> str:
