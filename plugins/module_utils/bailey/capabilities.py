@@ -29,7 +29,7 @@ def parse_capabilities(field: str, values: Sequence[object]) -> tuple[str, ...]:
     permitted = [name for name in NAMES if name not in _NEVER]
     names: set[str] = set()
     for number, value in enumerate(values):
-        name = value.upper().removeprefix("CAP_") if isinstance(value, str) else ""
+        name = value.upper().removeprefix("CAP_") if isinstance(value, str) and value.isascii() else ""
         if name not in permitted:
             raise InvalidValueError(f"{field}[{number}]", value, f"one of {', '.join(permitted)}")
         names.add(name)

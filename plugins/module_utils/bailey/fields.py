@@ -21,7 +21,8 @@ class Fields:
         allowed = sorted(known)
         for key in self._values:
             if key not in allowed:
-                raise InvalidValueError(self.path(str(key)), self._values[key], f"one of {', '.join(allowed)}")
+                # The value is not shown: under a mistyped "environment" it is somebody's secrets.
+                raise InvalidValueError(self.path(str(key)), key, f"as a key, one of {', '.join(allowed)}")
 
     def path(self, key: str) -> str:
         """Return the name under which an error speaks of a key."""

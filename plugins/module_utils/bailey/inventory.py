@@ -45,7 +45,7 @@ class Instance:
             "declared_state": self.stored.state,
             "status": self.container.status if self.container else "",
             "uid": self.stored.uid,
-            "addresses": [f"{port.host_ip}:{port.published}" for port in self.spec.ports],
+            "addresses": [port.address for port in self.spec.ports],
             "declared": redact(self.stored.canonical),
             "checks": [vars(check) for check in self.checks],
             "enforced": bool(self.checks) and all(check.holds for check in self.checks),

@@ -8,6 +8,7 @@ no such thing), and `io_scope` says that the declarer knows what cgroup v1 canno
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -35,6 +36,8 @@ LIMIT_FIELDS = (
     "blkio_config", "io_scope", "shm_size", "tmpfs", "logging", "ulimits", "storage_opt",
 )  # fmt: skip
 _DEFAULT_TMPFS = ("/tmp:size=16M",)  # noqa: S108 - a path inside the container
+_TMPFS_OPTIONS = (("size", "="), ("mode", "="), ("exec", ""))
+_TMPFS_MODE = re.compile(r"[01]?[0-7]{1,3}")
 _DEFAULT_SHM = "16M"
 _DEFAULT_LOG = {"max-size": "10M", "max-file": 2}
 
@@ -252,17 +255,18 @@ def _parse_tmpfs(fields: Fields) -> tuple[Tmpfs, ...]:
 def _parse_one_tmpfs(path: str, value: object) -> Tmpfs:
     allowed = "Compose's short form with a size, such as /tmp:size=16M,mode=1777 (options: size, mode, exec)"
     target, _, text = value.partition(":") if isinstance(value, str) else ("", "", "")
-    options = dict(option.partition("=")[::2] for option in text.split(",") if option)
-    if not set(options) <= {"size", "mode", "exec"} or "size" not in options:
+    options: dict[str, str] = {}
+    for option in text.split(","):
+        name, equals, setting = option.partition("=")
+        if name in options or (name, equals) not in _TMPFS_OPTIONS:
+            raise InvalidValueError(path, value, allowed)
+        options[name] = setting
+    if "size" not in options:
         raise InvalidValueError(path, value, allowed)
-    try:
-        mode = int(options.get("mode", "1777"), 8)
-    except ValueError:
-        raise InvalidValueError(path, value, allowed) from None
-    if not 0 <= mode <= 0o1777:
+    if not _TMPFS_MODE.fullmatch(options.get("mode", "1777")):
         raise InvalidValueError(path, value, "a mode from 0 to 1777")
     size = _page_multiple(f"{path}.size", options["size"])
-    return Tmpfs(parse_target(path, target), size, mode, "exec" in options)
+    return Tmpfs(parse_target(path, target), size, int(options.get("mode", "1777"), 8), "exec" in options)
 
 
 def _format_tmpfs(item: Tmpfs) -> str:
@@ -275,8 +279,8 @@ def parse_target(path: str, value: object) -> str:
     if not isinstance(value, str) or not value.startswith("/") or value == "/":
         raise InvalidValueError(path, value, "an absolute path inside the container other than /")
     parts = value.split("/")[1:]
-    if any(part in ("", ".", "..") for part in parts) or any(char in value for char in ":,\0\n"):
-        raise InvalidValueError(path, value, "a normal path: no empty part, '.', '..', ':', ',' or new line")
+    if any(part in ("", ".", "..") for part in parts) or not value.isprintable() or any(char in value for char in ":,"):
+        raise InvalidValueError(path, value, "a normal path: no empty part, '.', '..', ':', ',' or control character")
     if parts[0] in ("proc", "sys", "dev"):
         raise InvalidValueError(path, value, "a path outside /proc, /sys and /dev (for /dev/shm use shm_size)")
     return value

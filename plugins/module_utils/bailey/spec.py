@@ -36,16 +36,22 @@ LIVE_FIELDS = frozenset((
 # A living container can change these, but cannot lose them: the engine takes "not set" for "leave as it is".
 _LIVE_WHILE_SET = ("mem_reservation", "cpuset")
 
-_IMAGE = re.compile(r"[a-z0-9][a-z0-9._:/-]*(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(@sha256:[0-9a-f]{64})?")
+# The grammar of distribution/reference: [HOST[:PORT]/]PATH[/PATH...][:TAG][@DIGEST].
+_PATH = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?"
+_IMAGE = re.compile(
+    rf"(?:{_HOST}/)?{_PATH}(?:/{_PATH})*(?::[A-Za-z0-9_][A-Za-z0-9._-]{{0,127}})?(?:@sha256:[0-9a-f]{{64}})?"
+)
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SHORT_PORT = re.compile(
-    r"(?:(?P<ip>[0-9.]+|\[[0-9a-f:]+\]):)?(?P<published>\d+):(?P<target>\d+)(?:/(?P<protocol>\w+))?"
+    r"(?:(?P<ip>[0-9.]+|\[[0-9a-fA-F:.]+\]):)?(?P<published>[0-9]+):(?P<target>[0-9]+)(?:/(?P<protocol>[a-z]+))?"
 )
 _RESTART = re.compile(r"no|always|unless-stopped|on-failure(:[1-9][0-9]{0,3})?")
 _RESTART_ALLOWED = "no, always, unless-stopped or on-failure[:times]"
 _SIGNAL = re.compile(r"SIG[A-Z0-9+]{2,12}")
 _RUNTIME = re.compile(r"[a-z][a-z0-9._-]{0,63}")
 _LOOPBACK = "127.0.0.1"
+_NAME_MAX = 255  # bytes that the kernel takes for a directory's name
 _FINGERPRINT_KEY = secrets.token_bytes(16)
 
 
@@ -57,9 +63,13 @@ class Port(NamedTuple):
     target: int
     protocol: str
 
+    @property
+    def address(self) -> str:
+        """Return where the host answers for it, as a URL writes that."""
+        return f"[{self.host_ip}]:{self.published}" if ":" in self.host_ip else f"{self.host_ip}:{self.published}"
+
     def __str__(self) -> str:
-        address = f"[{self.host_ip}]" if ":" in self.host_ip else self.host_ip
-        return f"{address}:{self.published}:{self.target}/{self.protocol}"
+        return f"{self.address}:{self.target}/{self.protocol}"
 
 
 class VolumeMount(NamedTuple):
@@ -197,9 +207,7 @@ def parse_spec(declared: object, plans: Mapping[str, object] | None = None, wher
         read_only=read_only,
         cap_add=parse_capabilities(fields.path("cap_add"), fields.items("cap_add")),
         network_mode=fields.choice("network_mode", ("bridge", "none"), "bridge"),
-        restart=_matching(
-            fields, "restart", _RESTART, "no, always, unless-stopped or on-failure[:times]", "unless-stopped"
-        ),
+        restart=_matching(fields, "restart", _RESTART, _RESTART_ALLOWED, "unless-stopped"),
         runtime=_matching(fields, "runtime", _RUNTIME, "the name of a runtime that the engine offers", ""),
         stop_signal=_matching(fields, "stop_signal", _SIGNAL, "a signal's name such as SIGTERM", ""),
         stop_grace_period=_parse_grace(fields),
@@ -212,7 +220,9 @@ def _plan(fields: Fields, plans: Mapping[str, object]) -> Mapping[str, object]:
         return {}
     name = fields.get("plan")
     if not isinstance(name, str) or name not in plans:
-        raise InvalidValueError(fields.path("plan"), name, f"one of the plans {', '.join(sorted(plans)) or '(none)'}")
+        raise InvalidValueError(
+            fields.path("plan"), name, f"one of the plans {', '.join(sorted(map(str, plans))) or '(none)'}"
+        )
     plan = plans[name]
     Fields(f"plans.{name}", plan, LIMIT_FIELDS)
     assert isinstance(plan, Mapping)  # noqa: S101 - Fields has just seen to it; this tells the type checker
@@ -293,17 +303,24 @@ def _parse_port(path: str, value: object) -> Port:
     if not isinstance(value, Mapping):
         raise InvalidValueError(path, value, allowed)
     given = Fields(path, value, ("host_ip", "published", "target", "protocol"))
-    address = given.text("host_ip", _LOOPBACK)
-    try:
-        host_ip = str(ipaddress.ip_address(address))
-    except ValueError:
-        raise InvalidValueError(given.path("host_ip"), address, "an IPv4 or IPv6 address of the host") from None
     return Port(
-        host_ip,
+        _parse_host_ip(given),
         parse_count(given.path("published"), given.required("published", "a port number"), 1, 65535),
         parse_count(given.path("target"), given.required("target", "a port number"), 1, 65535),
         given.choice("protocol", ("tcp", "udp"), "tcp"),
     )
+
+
+def _parse_host_ip(given: Fields) -> str:
+    allowed = "an IPv4 or IPv6 address of the host, without a scope"
+    text = given.text("host_ip", _LOOPBACK)
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        raise InvalidValueError(given.path("host_ip"), text, allowed) from None
+    if getattr(address, "scope_id", None) is not None:
+        raise InvalidValueError(given.path("host_ip"), text, allowed)
+    return str(address)
 
 
 def _parse_volumes(fields: Fields) -> tuple[VolumeMount, ...]:
@@ -312,7 +329,10 @@ def _parse_volumes(fields: Fields) -> tuple[VolumeMount, ...]:
         path = f"{fields.path('volumes')}[{number}]"
         given = Fields(path, {"target": item} if isinstance(item, str) else item, ("target", "read_only"))
         target = parse_target(given.path("target"), given.required("target", "a path inside the container"))
-        volumes.append(VolumeMount(target, given.flag("read_only", default=False)))
+        volume = VolumeMount(target, given.flag("read_only", default=False))
+        if len(volume.directory.encode()) > _NAME_MAX:
+            raise InvalidValueError(given.path("target"), target, f"a path that makes a name of {_NAME_MAX} bytes")
+        volumes.append(volume)
     return tuple(volumes)
 
 

@@ -20,7 +20,7 @@ def render(instances: Iterable[Instance]) -> str:
 
 def _rows(instance: Instance) -> Iterator[tuple[str, ...]]:
     spec = instance.spec
-    addresses = " ".join(f"{port.host_ip}:{port.published}" for port in spec.ports)
+    addresses = " ".join(port.address for port in spec.ports)
     first = (spec.tenant, spec.name, instance.state, addresses or "-")
     if not instance.checks:
         yield (*first, "-", "-", "-", "" if instance.stored.state == "stopped" else "NOT RUNNING")

@@ -11,7 +11,7 @@ from .errors import HostError, InvalidValueError
 def parse_uid_range(field: str, value: object) -> range:
     """Read FIRST-LAST."""
     allowed = "FIRST-LAST with 1000 <= FIRST <= LAST <= 4294967293, such as 200000-265535"
-    match = re.fullmatch(r"(\d{1,10})-(\d{1,10})", value.strip()) if isinstance(value, str) else None
+    match = re.fullmatch(r"([0-9]{1,10})-([0-9]{1,10})", value.strip()) if isinstance(value, str) else None
     if match is None or not 1000 <= int(match[1]) <= int(match[2]) <= 4_294_967_293:
         raise InvalidValueError(field, value, allowed)
     return range(int(match[1]), int(match[2]) + 1)
