@@ -10,7 +10,7 @@ from .capabilities import from_mask, to_mask
 from .host.cgroup import Enforced, Hierarchy, Usage
 from .host.proc import MountPoint, Process, find_init, read_mounts, read_rlimits
 from .host.quota import Volume
-from .limits import UNLIMITED_DISK, IoRates, Limits
+from .limits import UNLIMITED, IoRates, Limits
 from .rlimits import Rlimit
 from .spec import Spec
 from .units import format_cpus, format_cpuset, format_size
@@ -79,7 +79,7 @@ def _exact(field: str, declared: str, enforced: str) -> Check:
 
 
 def _size(size: int | None) -> str:
-    return UNLIMITED_DISK if size is None else format_size(size)
+    return UNLIMITED if size is None else format_size(size)
 
 
 def _group_checks(limits: Limits, enforced: Enforced) -> Iterator[Check]:
@@ -88,12 +88,12 @@ def _group_checks(limits: Limits, enforced: Enforced) -> Iterator[Check]:
         yield _exact("memswap_limit", format_size(limits.memory_swap), _size(enforced.memory_swap))
     if limits.memory_reservation is not None:
         yield _exact("mem_reservation", _size(limits.memory_reservation), _size(enforced.memory_reservation))
-    cpus = "unlimited" if enforced.nano_cpus is None else format_cpus(enforced.nano_cpus)
+    cpus = UNLIMITED if enforced.nano_cpus is None else format_cpus(enforced.nano_cpus)
     yield _exact("cpus", format_cpus(limits.nano_cpus), cpus)
     yield _shares_check(limits.cpu_shares, enforced)
     if limits.cpuset is not None:
         yield _exact("cpuset", format_cpuset(limits.cpuset), format_cpuset(enforced.cpuset))
-    pids = "unlimited" if enforced.pids is None else str(enforced.pids)
+    pids = UNLIMITED if enforced.pids is None else str(enforced.pids)
     yield _exact("pids_limit", str(limits.pids), pids)
 
 
@@ -109,21 +109,19 @@ def _disk_checks(limits: Limits, volume: Volume | None) -> Iterator[Check]:
 
 
 def _io_checks(io: IoRates, enforced: Enforced, devices: Sequence[str]) -> Iterator[Check]:
-    if not io:
-        return
-    for device, number in device_numbers(devices).items():
+    for device, number in device_numbers(devices).items() if io else ():
         held = enforced.io.get(number, IoRates())
-        yield _exact(f"blkio_config[{device}]", _rates(io), _rates(held))
+        for rate in ("read_bps", "write_bps", "read_iops", "write_iops"):
+            declared, actual = getattr(io, rate), getattr(held, rate)
+            if declared is not None or actual is not None:
+                field = f"blkio_config.device_{rate}[{device}]"
+                yield _exact(field, _rate(rate, declared), _rate(rate, actual))
 
 
-def _rates(io: IoRates) -> str:
-    shown = (
-        ("read", io.read_bps and f"{format_size(io.read_bps)}/s"),
-        ("write", io.write_bps and f"{format_size(io.write_bps)}/s"),
-        ("read", io.read_iops and f"{io.read_iops} IOPS"),
-        ("write", io.write_iops and f"{io.write_iops} IOPS"),
-    )
-    return ", ".join(f"{way} {rate}" for way, rate in shown if rate) or "unlimited"
+def _rate(kind: str, rate: int | None) -> str:
+    if rate is None:
+        return UNLIMITED
+    return f"{format_size(rate)}/s" if kind.endswith("bps") else f"{rate}/s"
 
 
 def _memory_file_system_checks(limits: Limits, mounts: Sequence[MountPoint]) -> Iterator[Check]:

@@ -30,7 +30,7 @@ from .units import (
 
 PAGE = 4096
 _DISK_MINIMUM = 1 << 20
-UNLIMITED_DISK = "unlimited"
+UNLIMITED = "unlimited"
 LIMIT_FIELDS = (
     "mem_limit", "memswap_limit", "mem_reservation", "cpus", "cpu_shares", "cpuset", "pids_limit", "disk_limit",
     "blkio_config", "io_scope", "shm_size", "tmpfs", "logging", "ulimits", "storage_opt",
@@ -104,7 +104,7 @@ class Limits:
             "cpus": format_cpus(self.nano_cpus),
             "cpu_shares": self.cpu_shares,
             "pids_limit": self.pids,
-            "disk_limit": UNLIMITED_DISK if self.disk is None else format_size(self.disk),
+            "disk_limit": UNLIMITED if self.disk is None else format_size(self.disk),
             "io_scope": self.io_scope,
             "shm_size": format_size(self.shm_size),
             "tmpfs": [_format_tmpfs(item) for item in self.tmpfs],
@@ -196,11 +196,11 @@ def _parse_reservation(fields: Fields, memory: int) -> int | None:
 
 def _parse_disk(fields: Fields, has_volumes: bool) -> int | None:
     given, path = fields.get("disk_limit"), fields.path("disk_limit")
-    if given == UNLIMITED_DISK:
+    if given == UNLIMITED:
         return None
     if given is None:
         if has_volumes:
-            raise InvalidValueError(path, None, f"with volumes it is required: a size, or '{UNLIMITED_DISK}'")
+            raise InvalidValueError(path, None, f"with volumes it is required: a size, or '{UNLIMITED}'")
         return None
     size = _page_multiple(path, given)
     if size < _DISK_MINIMUM:

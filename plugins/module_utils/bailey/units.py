@@ -58,7 +58,7 @@ def parse_count(field: str, value: object, minimum: int = 1, maximum: int = MAX_
     if isinstance(value, int) and not isinstance(value, bool):
         number = value
     elif isinstance(value, str) and _COUNT.fullmatch(value.strip()):
-        number = int(value)
+        number = int(value.strip())
     if number is None or not minimum <= number <= maximum:
         bound = f"from {minimum} to {maximum}" if maximum < MAX_SIZE else f"of at least {minimum}"
         raise InvalidValueError(field, value, f"a whole number {bound}")
