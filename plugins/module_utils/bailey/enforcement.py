@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from .capabilities import from_mask, to_mask
 from .host.cgroup import Enforced, Hierarchy, Usage
-from .host.proc import MountPoint, Process, find_init, read_mounts, read_rlimits
+from .host.mounts import Mount, read_mounts
+from .host.proc import Process, find_init, read_rlimits
 from .host.quota import Volume
 from .limits import UNLIMITED, IoRates, Limits
 from .rlimits import Rlimit
 from .spec import Spec
 from .units import format_cpus, format_cpuset, format_size
+
+_ROOT = Path("/")
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ class Reading:
     usage: Usage
     init: Process
     rlimits: dict[str, Rlimit]
-    mounts: Sequence[MountPoint]
+    mounts: Sequence[Mount]
 
 
 @dataclass(frozen=True)
@@ -124,9 +128,9 @@ def _rate(kind: str, rate: int | None) -> str:
     return f"{format_size(rate)}/s" if kind.endswith("bps") else f"{rate}/s"
 
 
-def _memory_file_system_checks(limits: Limits, mounts: Sequence[MountPoint]) -> Iterator[Check]:
+def _memory_file_system_checks(limits: Limits, mounts: Sequence[Mount]) -> Iterator[Check]:
     # A later mount on the same point covers an earlier one, as it does in the kernel.
-    sizes = {mount.target: mount.tmpfs_size for mount in mounts if mount.fs_type == "tmpfs"}
+    sizes = {str(mount.point): mount.tmpfs_size for mount in mounts if mount.fs_type == "tmpfs"}
     yield _exact("shm_size", format_size(limits.shm_size), _size(sizes.get("/dev/shm")))  # noqa: S108
     for item in limits.tmpfs:
         yield _exact(f"tmpfs[{item.target}]", format_size(item.size), _size(sizes.get(item.target)))
@@ -141,7 +145,7 @@ def _rlimit_checks(limits: Limits, held: dict[str, Rlimit]) -> Iterator[Check]:
 
 def _confinement_checks(spec: Spec, reading: Reading) -> Iterator[Check]:
     yield _exact("user", str(spec.user), str(reading.init.uid))
-    root = [mount for mount in reading.mounts if mount.target == "/"]
+    root = [mount for mount in reading.mounts if mount.point == _ROOT]
     yield _exact("read_only", _yes(spec.read_only), _yes(bool(root) and root[-1].read_only))
     declared = from_mask(to_mask(spec.cap_add))
     actual = from_mask(reading.init.capabilities_bounding)

@@ -13,6 +13,7 @@ from ..capabilities import SYS_RESOURCE
 from ..errors import EngineError
 from ..host import proc
 from ..host.files import read_text
+from ..host.mounts import mount_holding
 from ..limits import IoRates, Limits, LogLimit
 from ..names import LABEL_HASH, LABEL_NAME
 from ..rlimits import KINDS, Rlimit
@@ -256,11 +257,9 @@ def _limits_layer(info: Mapping[str, Any]) -> bool:
     backing = dict(info.get("DriverStatus") or [])
     if info["Driver"] != "overlay2" or backing.get("Backing Filesystem") != "xfs":
         return False
-    root = Path(info["DockerRootDir"])
-    mounts = [mount for mount in proc.read_mounts() if root.is_relative_to(mount.target)]
+    holder = mount_holding(Path(info["DockerRootDir"]))
     major = int(str(info["ServerVersion"]).split(".", 1)[0])
-    holder = max(mounts, key=lambda mount: len(mount.target), default=None)
-    return major < 29 and holder is not None and bool({"prjquota", "pquota"} & holder.super_options)
+    return major < 29 and bool({"prjquota", "pquota"} & holder.super_options)
 
 
 def _rlimit_ceiling() -> dict[str, Rlimit]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..errors import CommandError, HostError, UnsupportedError
 from ..host.command import run
 from ..host.files import read_text
-from ..host.proc import read_mounts
+from ..host.mounts import mount_holding
 from ..host.processes import argv_of, in_our_namespace, pids, program_of
 from .config import Options
 
@@ -55,11 +55,7 @@ def check_socket_is_free(path: Path) -> None:
 
 def filesystem_of(path: Path) -> str:
     """Return the type of the file system that a path is on, or would be on."""
-    found = ("", "")
-    for mount in read_mounts():
-        if path.is_relative_to(mount.target) and len(mount.target) >= len(found[0]):
-            found = (mount.target, mount.fs_type)
-    return found[1]
+    return mount_holding(path).fs_type
 
 
 def read_kernel_settings() -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
 import re
 import shlex
@@ -15,11 +16,13 @@ from ..changes import Differences
 from ..errors import CommandError, HostError
 from ..host.command import run
 from ..host.files import read_text, write_atomic
-from ..host.proc import read_mounts
+from ..host.mounts import read_mounts
 from ..host.processes import argv_of, in_our_namespace, parent_of, pids, program_of
 from ..host.runit import remove_if_empty, wait_for
 from .claim import Places, Record
 from .kernel import engines_of_this_network, restore_kernel_settings
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _CHAIN = re.compile(r"DOCKER(-[A-Z0-9-]+)?")
 _SHIM_ADDRESSES = (
@@ -74,21 +77,46 @@ def bridges_of(data_root: Path) -> list[str]:
 def deletions(saved: str, bridges: Iterable[str], *, alone: bool) -> list[list[str]]:
     """Return what to pass to iptables, so that nothing of the engine is left of what iptables-save printed.
 
-    With another engine on the same host only rules that name our bridges go: the chains are shared.
+    With another engine on the same host only rules for our bridges and their networks go: the chains are shared.
     """
     rules = list(_rules(saved))
     # An operator's own rules in the chain that is meant for them outlive the engine.
     kept = {chain for _, chain, rest in rules if chain == "DOCKER-USER" and rest != ["-j", "RETURN"]}
     names = set(bridges)
+    networks = _networks_of(rules, names)
     commands = [
         ["-t", table, "-D", chain, *rest]
         for table, chain, rest in rules
-        if names & set(rest) or (alone and chain not in kept and _is_engines(chain, rest, kept))
+        if chain not in kept
+        and (names & set(rest) or _names_address(rest, networks) or (alone and _is_engines(chain, rest, kept)))
     ]
     if alone:
         chains = [(table, chain) for table, chain in _chains(saved) if _CHAIN.fullmatch(chain) and chain not in kept]
         commands += [["-t", table, "-X", chain] for table, chain in chains]
     return commands
+
+
+def _networks_of(rules: list[tuple[str, str, list[str]]], bridges: set[str]) -> list[Network]:
+    """Return the bridges' networks: each has a rule that hides its addresses from other links."""
+    return [
+        ipaddress.ip_network(rest[1])
+        for _, chain, rest in rules
+        if chain == "POSTROUTING" and rest[:1] == ["-s"] and bridges & set(rest)
+    ]
+
+
+def _names_address(rest: list[str], networks: list[Network]) -> bool:
+    """Say whether a rule is for a container: published ports name its address and no bridge."""
+    for word in rest:
+        text = word.partition("/")[0]
+        host, _, port = text.rpartition(":")
+        try:
+            address = ipaddress.ip_address(host.strip("[]") if "." in host and port.isdigit() else text)
+        except ValueError:
+            continue
+        if any(address in network for network in networks):
+            return True
+    return False
 
 
 def _is_engines(chain: str, rest: list[str], kept: set[str]) -> bool:
@@ -161,10 +189,10 @@ def _kill(pid: int) -> None:
 
 def _unmount(places: Places, data_root: Path, found: Differences) -> None:
     roots = (data_root, places.exec_root)
-    targets = [mount.target for mount in read_mounts() if any(Path(mount.target).is_relative_to(r) for r in roots)]
-    for target in reversed(targets):  # later mounts first: they may lie inside earlier ones
-        run(["umount", "--lazy", target])
-        found.add(f"mount {target}", "present", "absent")
+    points = [mount.point for mount in read_mounts() if any(mount.point.is_relative_to(root) for root in roots)]
+    for point in reversed(points):  # later mounts first: they may lie inside earlier ones
+        run(["umount", "--lazy", str(point)])
+        found.add(f"mount {point}", "present", "absent")
 
 
 def _remove_files(places: Places, record: Record, data_root: Path | None, *, alone: bool, found: Differences) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from ..limits import IoRates
 from ..units import NANO, parse_cpuset
 from .files import read_text
-from .proc import read_mounts
+from .mounts import read_mounts
 
 # Controllers of v1 that limits are read from, and the names under which runtimes place a container.
 _V1_CONTROLLERS = ("memory", "cpu", "cpuacct", "cpuset", "pids", "blkio")
@@ -82,9 +82,9 @@ def open_hierarchy() -> Hierarchy:
     unified: Path | None = None
     for mount in read_mounts():
         if mount.fs_type == "cgroup":
-            roots.update({name: Path(mount.target) for name in _V1_CONTROLLERS if name in mount.super_options})
+            roots.update({name: mount.point for name in _V1_CONTROLLERS if name in mount.super_options})
         elif mount.fs_type == "cgroup2":
-            unified = Path(mount.target)
+            unified = mount.point
     if "memory" in roots or unified is None:
         return Hierarchy(1, roots)
     return Hierarchy(2, dict.fromkeys(_V1_CONTROLLERS, unified))

@@ -9,21 +9,37 @@ from pathlib import Path
 
 from ..errors import HostError
 from .files import read_text, write_atomic
+from .proc import PROC, read_of_process
 
-MOUNTINFO = Path("/proc/self/mountinfo")
 FSTAB = Path("/etc/fstab")
+_TMPFS_SIZE = re.compile(r"size=(\d+)k")
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 @dataclass(frozen=True)
 class Mount:
-    """One line of mountinfo. `options` holds those of the mount and of the file system below it."""
+    """One line of mountinfo: `options` are the mount's own, `super_options` those of the file system below it."""
 
     point: Path
     root: str
     fs_type: str
     source: str
     options: frozenset[str]
+    super_options: frozenset[str]
+
+    @property
+    def read_only(self) -> bool:
+        """Whether writing through this mount fails."""
+        return "ro" in self.options
+
+    @property
+    def tmpfs_size(self) -> int | None:
+        """Bytes that a tmpfs may hold, None where it has no size of its own."""
+        for option in self.super_options:
+            match = _TMPFS_SIZE.fullmatch(option)
+            if match:
+                return int(match[1]) * 1024
+        return None
 
 
 @dataclass(frozen=True)
@@ -63,15 +79,16 @@ def parse_mountinfo(text: str) -> list[Mount]:
                 root=_unescape(before[3]),
                 fs_type=after[0],
                 source=_unescape(after[1]),
-                options=frozenset((before[5] + "," + after[2]).split(",")),
+                options=frozenset(before[5].split(",")),
+                super_options=frozenset(after[2].split(",")),
             )
         )
     return mounts
 
 
-def read_mounts() -> list[Mount]:
-    """Return what is mounted in this process's mount namespace."""
-    return parse_mountinfo(MOUNTINFO.read_text())
+def read_mounts(pid: int | str = "self", proc: Path = PROC) -> list[Mount]:
+    """Return what a process sees mounted, in the order in which it was; empty where the process has ended."""
+    return parse_mountinfo(read_of_process(proc / str(pid) / "mountinfo") or "")
 
 
 def mount_holding(path: Path, mounts: Iterable[Mount] | None = None) -> Mount:

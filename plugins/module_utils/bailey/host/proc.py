@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,35 +25,9 @@ class Process:
     seccomp: bool
 
 
-@dataclass(frozen=True)
-class MountPoint:
-    """One line of /proc/PID/mountinfo."""
-
-    target: str
-    fs_type: str
-    source: str
-    options: frozenset[str]
-    super_options: frozenset[str]
-    device: str  # major:minor
-
-    @property
-    def read_only(self) -> bool:
-        """Whether writing through this mount fails."""
-        return "ro" in self.options
-
-    @property
-    def tmpfs_size(self) -> int | None:
-        """Bytes that a tmpfs may hold, None where it has no size of its own."""
-        for option in self.super_options:
-            match = re.fullmatch(r"size=(\d+)k", option)
-            if match:
-                return int(match[1]) * 1024
-        return None
-
-
 def read_process(pid: int | str, proc: Path = PROC) -> Process | None:
     """Read a process, or None where it has ended."""
-    text = _read(proc / str(pid) / "status")
+    text = read_of_process(proc / str(pid) / "status")
     if text is None:
         return None
     fields = dict(line.partition(":\t")[::2] for line in text.splitlines())
@@ -86,7 +59,7 @@ def read_rlimits(pid: int | str, proc: Path = PROC) -> dict[str, Rlimit]:
     The file is read, not prlimit(2) asked: reading another user's limits so needs CAP_SYS_RESOURCE.
     """
     rows: dict[str, Rlimit] = {}
-    for line in (_read(proc / str(pid) / "limits") or "").splitlines()[1:]:
+    for line in (read_of_process(proc / str(pid) / "limits") or "").splitlines()[1:]:
         soft, hard = line[26:].split()[:2]
         rows[line[:26].strip()] = Rlimit(_limit(soft), _limit(hard))
     return {name: rows[kind.row] for name, kind in KINDS.items() if kind.row in rows}
@@ -96,41 +69,18 @@ def _limit(text: str) -> int:
     return UNLIMITED if text == "unlimited" else int(text)
 
 
-def read_mounts(pid: int | str = "self", proc: Path = PROC) -> list[MountPoint]:
-    """Read the mounts that a process sees, in the order in which they were made."""
-    return [_parse_mount(line) for line in (_read(proc / str(pid) / "mountinfo") or "").splitlines()]
-
-
-def _parse_mount(line: str) -> MountPoint:
-    left, _, right = line.partition(" - ")
-    fields, tail = left.split(" "), right.split(" ")
-    return MountPoint(
-        target=_unescape(fields[4]),
-        fs_type=tail[0],
-        source=_unescape(tail[1]),
-        options=frozenset(fields[5].split(",")),
-        super_options=frozenset(tail[2].split(",")),
-        device=fields[2],
-    )
-
-
-def _unescape(text: str) -> str:
-    r"""Undo the kernel's octal escapes of blanks (\040), tabs, new lines and backslashes."""
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
-
-
 def read_meminfo(proc: Path = PROC) -> Mapping[str, int]:
     """Read /proc/meminfo and return bytes by name."""
     sizes: dict[str, int] = {}
-    for line in (_read(proc / "meminfo") or "").splitlines():
+    for line in (read_of_process(proc / "meminfo") or "").splitlines():
         name, _, rest = line.partition(":")
         amount, *unit = rest.split()
         sizes[name] = int(amount) * (1024 if unit == ["kB"] else 1)
     return sizes
 
 
-def _read(path: Path) -> str | None:
-    """Read a file of a process that may end at any moment."""
+def read_of_process(path: Path) -> str | None:
+    """Read a file of a process that may end at any moment; None where it has."""
     try:
         return read_text(path)
     except ProcessLookupError:

@@ -66,6 +66,6 @@ def open_quota(root: Path) -> Quota:
     mount = mount_holding(root)
     if mount.fs_type == "btrfs" and quotas_enabled(mount):
         return BtrfsQuota(root, mount)
-    if mount.fs_type == "xfs" and "prjquota" in mount.options:
+    if mount.fs_type == "xfs" and "prjquota" in mount.super_options:
         return XfsQuota(root, mount)
     return NoQuota(root, mount)
