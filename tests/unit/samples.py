@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Any
 
 from bailey import capabilities, rlimits
 from bailey.spec import Spec, parse_spec
@@ -69,8 +68,9 @@ def limit_declarations(draw: st.DrawFn, *, writable_root: bool, has_volumes: boo
         "pids_limit": draw(st.integers(1, 4_194_304)),
         "shm_size": _written(shm),
         "tmpfs": [
-            f"/run{path}:size={_written(size)},mode={mode:o}{',exec' if executable else ''}"
-            for path, size, mode, executable in tmpfs
+            # Below a directory of its own: one file system inside another is not valid.
+            f"/t{number}{path}:size={_written(size)},mode={mode:o}{',exec' if executable else ''}"
+            for number, (path, size, mode, executable) in enumerate(tmpfs)
         ],
         "ulimits": draw(rlimit_declarations()),
     }
@@ -127,9 +127,6 @@ def declarations(draw: st.DrawFn) -> dict[str, object]:
     ]
     has_volumes = any(not isinstance(item, dict) or not item.get("read_only") for item in volumes)
     limits = draw(limit_declarations(writable_root=not read_only, has_volumes=has_volumes))
-    # A tmpfs inside another is not valid; each gets a directory of its own.
-    tmpfs: Any = limits["tmpfs"]
-    limits["tmpfs"] = [f"/t{number}{item}" for number, item in enumerate(tmpfs)]
     required: dict[str, object] = {
         "name": draw(NAMES),
         "tenant": draw(NAMES),
