@@ -111,6 +111,8 @@ HOST = RootFs(
     tuple(_SERVER.split()),
     (
         f'chroot "$1" apt-get -qq install --download-only --no-install-recommends -y {_FETCHED}',
+        # The name that an installer gives it, and that the roles look for.
+        'cd "$1/etc/apt/sources.list.d" && for file in 0000*.sources; do mv "$file" "${file#0000}"; done',
         # Neither belongs to a container: the one waits for hardware, the others would fight over its consoles.
         'chroot "$1" systemctl mask systemd-udevd.service systemd-udev-trigger.service getty@tty1.service',
         'rm -f "$1/usr/sbin/policy-rc.d"',
