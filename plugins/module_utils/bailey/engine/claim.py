@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,6 +89,7 @@ class RunningEngine:
     pid: int
     argv: tuple[str, ...]
     supervised: bool  # by the host's service manager or by Bailey's runit
+    data_root: Path
 
     def foreign_flags(self) -> list[str]:
         """Return the flags that neither the distribution nor Bailey passes."""
@@ -135,13 +136,13 @@ def next_record(record: Record | None, found: Found, options: Options, former: s
 
 
 def find_engine(places: Places, data_root: Path) -> RunningEngine | None:
-    """Return the dockerd that uses this host's places, whoever started it."""
+    """Return the dockerd that uses this host's places or this data root, whoever started it."""
     for pid in pids():
         if program_of(pid) != "dockerd" or not in_our_namespace(pid):
             continue
         argv = tuple(argv_of(pid))
-        if argv and _uses_places(argv, places, data_root):
-            return RunningEngine(pid, argv, _is_supervised(pid))
+        if argv and uses_places(argv, places, data_root):
+            return RunningEngine(pid, argv, _is_supervised(pid), _data_root_of(argv, places))
     return None
 
 
@@ -161,12 +162,10 @@ def _values(flags: Sequence[str], name: str) -> list[str]:
     return [flag.partition("=")[2] for flag in flags if flag.startswith(f"--{name}=")]
 
 
-def _uses_places(argv: Sequence[str], places: Places, data_root: Path) -> bool:
+def uses_places(argv: Sequence[str], places: Places, data_root: Path) -> bool:
     """Say whether an engine is the one of this host; a second one has all its places elsewhere."""
     flags = flags_of(argv)
-    file = Path((_values(flags, "config-file") or [str(places.config)])[-1])
-    configured = _read_options(file)
-    root = _setting(flags, configured, "data-root", "/var/lib/docker")
+    configured = _options_of(flags, places)
     pid_file = _setting(flags, configured, "pidfile", str(places.pid_file))
     configured_hosts: list[str] = configured.get("hosts") or [f"unix://{places.socket}"]
     hosts = _values(flags, "host") or configured_hosts
@@ -175,8 +174,17 @@ def _uses_places(argv: Sequence[str], places: Places, data_root: Path) -> bool:
         "fd://" in hosts
         or places.socket.resolve() in sockets
         or Path(pid_file).resolve() == places.pid_file.resolve()
-        or Path(root).resolve() == data_root.resolve()
+        or _data_root_of(argv, places).resolve() == data_root.resolve()
     )
+
+
+def _data_root_of(argv: Sequence[str], places: Places) -> Path:
+    flags = flags_of(argv)
+    return Path(_setting(flags, _options_of(flags, places), "data-root", "/var/lib/docker"))
+
+
+def _options_of(flags: Sequence[str], places: Places) -> dict[str, Any]:
+    return _read_options(Path((_values(flags, "config-file") or [str(places.config)])[-1]))
 
 
 def _setting(flags: Sequence[str], configured: dict[str, Any], name: str, default: str) -> str:
@@ -227,13 +235,19 @@ def check_claim(
                 f"{places.config} was changed by hand since Bailey wrote it. Move the change into"
                 " docker_daemon_options and remove the file, or set docker_adopt: true to overwrite it"
             )
-    containers = read_containers(Path(str(options["data-root"]))) if record is None else []
-    if containers:
-        raise HostError(
-            f"{options['data-root']} holds containers of an engine that Bailey does not manage:"
-            f" {_names(containers)}. Remove them, set docker_data_root to another directory, or set"
-            " docker_adopt: true to take the engine over with them"
-        )
+    if record is None:
+        _check_containers({Path(str(options["data-root"])), *([engine.data_root] if engine else [])})
+
+
+def _check_containers(data_roots: Iterable[Path]) -> None:
+    for data_root in sorted(data_roots):
+        containers = read_containers(data_root)
+        if containers:
+            raise HostError(
+                f"{data_root} holds containers of an engine that Bailey does not manage: {_names(containers)}."
+                " Remove them, or set docker_adopt: true to take the engine over with them; its restart stops"
+                " them unless it has live-restore already"
+            )
 
 
 def _check_running(engine: RunningEngine | None, options: Options, *, adopt: bool) -> None:

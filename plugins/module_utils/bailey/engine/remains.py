@@ -22,6 +22,7 @@ from ..host.runit import remove_if_empty, wait_for
 from .claim import Places, Record
 from .kernel import engines_of_this_network, restore_kernel_settings
 
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _CHAIN = re.compile(r"DOCKER(-[A-Z0-9-]+)?")
@@ -107,16 +108,19 @@ def _networks_of(rules: list[tuple[str, str, list[str]]], bridges: set[str]) -> 
 
 def _names_address(rest: list[str], networks: list[Network]) -> bool:
     """Say whether a rule is for a container: published ports name its address and no bridge."""
-    for word in rest:
-        text = word.partition("/")[0]
-        host, _, port = text.rpartition(":")
-        try:
-            address = ipaddress.ip_address(host.strip("[]") if "." in host and port.isdigit() else text)
-        except ValueError:
-            continue
-        if any(address in network for network in networks):
-            return True
-    return False
+    addresses = [address for address in map(_address_in, rest) if address is not None]
+    return any(address in network for address in addresses for network in networks)
+
+
+def _address_in(word: str) -> Address | None:
+    """Read an address out of a rule's word, with or without a prefix length or a port."""
+    text = word.partition("/")[0]
+    if re.fullmatch(r"\[.+\]:\d+|[\d.]+:\d+", text):
+        text = text.rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None
 
 
 def _is_engines(chain: str, rest: list[str], kept: set[str]) -> bool:

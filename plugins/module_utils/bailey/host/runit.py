@@ -164,7 +164,12 @@ class Supervisor:
             os.kill(pid, signal.SIGHUP)
             wait_for(lambda: self.pid() is None, 10.0, f"runsvdir (pid {pid}) does not end on SIGHUP")
         self.layout.pid_file.unlink(missing_ok=True)
-        for directory in (self.layout.services, self.layout.pid_file.parent, self.layout.logs):
+        for directory in (
+            self.layout.services,
+            self.layout.services.parent,
+            self.layout.pid_file.parent,
+            self.layout.logs,
+        ):
             remove_if_empty(directory)
 
 
