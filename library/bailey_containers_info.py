@@ -107,10 +107,6 @@ table:
   description: The same as a text table with a row for each limit, for people.
   returned: success
   type: str
-table:
-  description: The same as a text table with a row for each limit, for people.
-  returned: success
-  type: str
 """
 
 from typing import Any
