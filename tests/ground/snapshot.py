@@ -51,6 +51,11 @@ ALLOWED = (
     ("files", r"/etc/(ld\.so\.cache|mailcap|\.pwd\.lock)", "written by triggers of packages"),
     ("files", r"/etc/rc[0-6S]\.d/[KS]\d\d[a-z.-]+", "made by a package that brings a service"),
     ("files", r"/etc/systemd/system/[a-z-]+\.target\.wants/[a-z.-]+", "made by a package that brings a service"),
+    ("files", r"/etc/systemd/system/[a-z-]+\.target\.wants", "the same"),
+    ("files", r"/etc/networks", "made by netbase"),
+    ("files", r"/(etc|run)/runit(/.*)?|/etc/sv/default-syslog/supervise", "made by runit"),
+    ("files", r"/run/adduser", "made by adduser, for accounts of packages"),
+    ("files", r"/etc/cni(/net\.d)?", "made by containerd, which packages bring"),
     ("files", r"/var/log/(alternatives|dpkg|fontconfig|bootstrap)\.log", "written by packages"),
     ("files", r"/var/lib/(dbus|ucf|update-rc\.d|python|pam)(/.*)?", "the package manager's helpers' state"),
 )
