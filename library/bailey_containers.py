@@ -40,6 +40,7 @@ options:
     description:
       - Whether the data of an instance that is removed goes too. It stays by default, is listed in
         RV(kept_volumes), and is found again by an instance of the same name.
+      - Data that was kept goes when its instance is declared absent once more, with this on.
     type: bool
     default: false
   uid_range:

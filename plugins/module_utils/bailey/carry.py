@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from .backends.base import Backend, Blueprint, Container, EngineMount
-from .enforcement import checks, failing, read_container
+from .enforcement import checks, failing, is_starting, read_container
 from .errors import BaileyError, EnforcementError
 from .host.cgroup import Hierarchy
 from .host.quota import Quota
@@ -17,6 +18,10 @@ from .planning import Action, Plan, Presence
 from .spec import STARTED, Spec, parse_spec
 from .store import SpecStore, StoredSpec
 from .units import parse_duration
+
+# How long an engine's init may take to execute a program on a machine that has much to do.
+_START_SECONDS = 10.0
+_START_PAUSE = 0.002
 
 
 @dataclass
@@ -124,14 +129,20 @@ class Carrier:
 
     def _prove(self, spec: Spec, container: str) -> None:
         """Read everything back from the kernel; what does not hold is an error that names each limit."""
+        self._await_program(container)
+        volume = self._host.quota.volumes().get(spec.name)
         reading = read_container(self._host.hierarchy, container)
         if reading is None:
             raise EnforcementError(f"it does not run: {self._host.backend.failure(container)}")
-        volume = self._host.quota.volumes().get(spec.name)
         broken = failing(checks(spec, reading, volume, self._host.io_devices))
         if broken:
             listed = ", ".join(f"{check.field} is {check.enforced}, not {check.declared}" for check in broken)
             raise EnforcementError(f"the kernel does not hold what was declared: {listed}")
+
+    def _await_program(self, container: str) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        while is_starting(self._host.hierarchy, container) and time.monotonic() < deadline:
+            time.sleep(_START_PAUSE)
 
     def _recreate(self, plan: Plan, spec: Spec) -> None:
         """Set the old container aside, prove a new one, then remove the old; put it back on failure."""

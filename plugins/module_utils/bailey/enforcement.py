@@ -10,7 +10,7 @@ from pathlib import Path
 from .capabilities import from_mask, to_mask
 from .host.cgroup import Enforced, Hierarchy, Usage
 from .host.mounts import Mount, read_mounts
-from .host.proc import Process, find_init, read_rlimits
+from .host.proc import Process, find_init, read_executable, read_rlimits
 from .host.quota import Volume
 from .limits import UNLIMITED, IoRates, Limits
 from .rlimits import Rlimit
@@ -49,7 +49,23 @@ def read_container(hierarchy: Hierarchy, container_id: str) -> Reading | None:
     init = find_init(group.pids())
     if init is None:
         return None
-    return Reading(group.enforced(), group.usage(), init, read_rlimits(init.pid), read_mounts(init.pid))
+    reading = Reading(group.enforced(), group.usage(), init, read_rlimits(init.pid), read_mounts(init.pid))
+    return reading if reading.mounts else None  # it ended while it was read
+
+
+def is_starting(hierarchy: Hierarchy, container_id: str) -> bool:
+    """Say whether a container exists whose init has not executed the instance's program yet.
+
+    What is read then is the runtime's own state: the filter comes last, and a program that cannot be
+    executed has not failed yet.
+    """
+    group = hierarchy.find(container_id)
+    pids = [] if group is None else group.pids()
+    init = find_init(pids)
+    if init is None:
+        return False
+    own = (None, read_executable(init.pid))
+    return all(read_executable(pid) in own for pid in pids if pid != init.pid)
 
 
 def device_numbers(devices: Iterable[str]) -> dict[str, str]:

@@ -67,12 +67,17 @@ def find_presences(containers: Iterable[Container]) -> dict[str, Presence]:
     return found
 
 
-def plan_removal(name: str, presence: Presence, stored: StoredSpec | None) -> Plan:
-    """Plan an instance's removal; there is something to do while any part of it is left."""
+def plan_removal(name: str, presence: Presence, stored: StoredSpec | None, *, data: bool = False) -> Plan:
+    """Plan an instance's removal; there is something to do while any part of it is left.
+
+    `data` says that it left data, and that its data is to go too.
+    """
     differences = Differences()
     if presence.containers or stored is not None:
         before: Json = redact(stored.canonical) if stored is not None else "present"
         differences.add(name, before, "absent")
+    if data:
+        differences.add(f"{name}.data", "present", "absent")
     action = Action.REMOVE if differences else Action.NONE
     return Plan(name, action, presence, stored=stored, differences=differences)
 

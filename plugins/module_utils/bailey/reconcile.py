@@ -166,7 +166,8 @@ def _plan(
         plans[name] = plan_instance(spec, desired.states[name], presence, stored.get(name), results)
     undeclared = sorted({*presences, *stored} - {*desired.specs, *desired.absent}) if purge else []
     for name in (*desired.absent, *undeclared):
-        plans[name] = plan_removal(name, presences.get(name, Presence()), stored.get(name))
+        data = host.remove_volumes and name in volumes
+        plans[name] = plan_removal(name, presences.get(name, Presence()), stored.get(name), data=data)
     return plans
 
 

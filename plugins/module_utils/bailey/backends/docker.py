@@ -115,6 +115,8 @@ class DockerBackend(Backend):
         query = {"stdout": True, "stderr": True, "tail": _LOG_LINES}
         output = _log_text(self._api.text(f"/containers/{container_id}/logs", query))
         reason = "killed for memory" if state["OOMKilled"] else f"exit status {state['ExitCode']}"
+        if state["Status"] == "running":
+            reason = "but its program ended"  # the engine has not noticed, or has started it again meanwhile
         parts = (f"{state['Status']}, {reason}", state["Error"], output and f"last output: {output}")
         return "; ".join(part for part in parts if part)
 

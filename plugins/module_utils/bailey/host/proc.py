@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,8 +81,21 @@ def read_meminfo(proc: Path = PROC) -> Mapping[str, int]:
 
 
 def read_of_process(path: Path) -> str | None:
-    """Read a file of a process that may end at any moment; None where it has."""
+    """Read a file of a process that may end at any moment; None where it has.
+
+    The kernel says ESRCH then, and EINVAL for the mounts of one that has ended and is not reaped yet.
+    """
     try:
         return read_text(path)
-    except ProcessLookupError:
+    except OSError as error:
+        if error.errno in (errno.ESRCH, errno.EINVAL):
+            return None
+        raise
+
+
+def read_executable(pid: int, proc: Path = PROC) -> str | None:
+    """Return the path of the program that a process runs, or None where it has ended."""
+    try:
+        return str((proc / str(pid) / "exe").readlink())
+    except OSError:
         return None
