@@ -33,8 +33,8 @@ LIBRARIES = {"docker": ("images",)}
 MAX_LINES = 420
 # Written so that this file does not match them.
 MACHINE_NAMES = re.compile(
-    r"deb\.debian\.org|security\.debian\.org|archive\.ubuntu\.com|pypi\.org|pythonhosted|registry\.npmjs"
-    r"|registry-1\.docker|(?<![\w.])/work/|/opt/(?:pypi|wheels)"
+    r"deb\.debian\.org|security\.debian\.org|archive\.ubuntu\.com|pypi\.org|python[h]osted|registry\.npmjs"
+    r"|registry-1\.docker|(?<![\w.])/[w]ork/|/opt/(?:pypi|wheels)"
 )
 
 
