@@ -86,7 +86,7 @@ options:
         type: path
       files:
         description: The files of the context, given inline, so that none need to be on the managed host. The filter
-          P(bailey_context#filter) reads them from a directory of the controller.
+          C(bailey_context) reads them from a directory of the controller.
         type: list
         elements: dict
         suboptions:
@@ -158,7 +158,7 @@ options:
     type: str
     default: unix:///var/run/docker.sock
   timeout:
-    description: Seconds that a build, an import, a load or a push may stay silent.
+    description: Seconds that a build, a load or a push may stay silent before it is given up.
     type: int
     default: 1800
 """

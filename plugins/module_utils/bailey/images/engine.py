@@ -73,8 +73,14 @@ class Engine:
             self._docker = importlib.import_module("docker")
         except ImportError as error:
             raise HostError("the docker SDK for Python is missing on this host: install python3-docker") from error
-        self._exceptions = importlib.import_module("requests.exceptions")
+        self._unanswered = (
+            self._docker.errors.DockerException,
+            importlib.import_module("requests.exceptions").RequestException,
+            importlib.import_module("urllib3.exceptions").HTTPError,
+            OSError,
+        )
         self._where = docker_host
+        self._timeout = timeout
         with self._errors("connecting"):
             self._api = self._docker.APIClient(base_url=docker_host, version="auto", timeout=_QUICK_SECONDS)
             self._slow = self._docker.APIClient(base_url=docker_host, version="auto", timeout=timeout)
@@ -94,7 +100,7 @@ class Engine:
             yield
         except self._docker.errors.APIError as error:
             raise EngineError(f"{action}: {error.explanation or error}", error.status_code) from error
-        except (self._docker.errors.DockerException, self._exceptions.RequestException, OSError) as error:
+        except self._unanswered as error:
             raise EngineUnavailableError(
                 f"docker_host: the engine at {self._where} does not answer ({action}: {error}); is its daemon running?"
             ) from error
@@ -166,6 +172,7 @@ class Engine:
                     buildargs=source.arguments(),
                     network_mode=source.network or None,
                     labels=dict(labels),
+                    timeout=self._timeout,  # its default is to wait for ever, whatever the client's timeout
                     rm=True,
                     forcerm=True,
                     decode=True,
