@@ -12,7 +12,6 @@ from tests.integration.fixtures.platform import DATA, Platform, in_parallel, ten
 pytest_plugins = ("tests.integration.fixtures.on_platform",)
 
 MIB = 1 << 20
-SIZE = 16 * MIB
 READ_BPS, WRITE_BPS = 4 * MIB, 2 * MIB
 READ_IOPS, WRITE_IOPS = 120, 80
 SECONDS = 4.0
@@ -22,11 +21,11 @@ SECONDS = 4.0
 DIRECT = """
 import mmap, os, sys, time
 way, block, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
-size = 16 << 20
+size = 4 << 20
 path = "/data/measured"
 if not os.path.exists(path):
     with open(path, "wb") as file:
-        for _ in range(16):
+        for _ in range(4):
             file.write(os.urandom(1 << 20))
         file.flush()
         os.fsync(file.fileno())

@@ -1,0 +1,505 @@
+"""The life of a container: made once, changed where it can be, made again where not, gone without a trace.
+
+Needs root, btrfs and dockerd.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import stat
+from typing import Any
+
+import pytest
+from bailey.errors import BaileyError, InvalidValueError
+from bailey.inventory import read_instances
+from bailey.planning import Action
+from bailey.reconcile import ReconcileError, Report
+
+from tests.ground.rootfs import BASE
+from tests.integration.fixtures.platform import AGENT, DATA, HOLDER, Platform, tenant, wait_for
+
+pytest_plugins = ("tests.integration.fixtures.on_platform",)
+
+SECRET = "s3cret-value"
+OLD = ".bailey-old"
+
+
+def actions(report: Report) -> dict[str, Action]:
+    return {name: plan.action for name, plan in report.plans.items()}
+
+
+def paths(report: Report) -> set[str]:
+    return {difference.path for difference in report.differences}
+
+
+def without_fingerprints(diff: object) -> str:
+    """A value's fingerprint is another one in every run of the module."""
+    return re.sub(r"hidden:[0-9a-f]{12}", "hidden", json.dumps(diff))
+
+
+def assert_settled(platform: Platform, *declared: dict[str, Any]) -> None:
+    """Declaring the same again finds nothing to do, and every limit of what runs holds."""
+    report = platform.converge(*declared)
+    assert set(actions(report).values()) <= {Action.NONE}, paths(report)
+    assert not report.differences
+    for item in declared:
+        if item.get("state", "started") == "started":
+            assert platform.broken(item["name"]) == {}
+
+
+@pytest.fixture
+def one(clean: Platform) -> dict[str, Any]:
+    """A tenant that runs, with a file in its volume."""
+    declared = tenant("one", environment={"TOKEN": SECRET})
+    clean.start(declared)
+    assert clean.run("one", "sh", "-c", f"echo kept > {DATA}/file").code == 0
+    return declared
+
+
+def kept(platform: Platform, name: str = "one") -> str:
+    platform.await_agent(name)
+    return platform.run(name, "cat", f"{DATA}/file").out
+
+
+class TestThroughAnsible:
+    """The module as Ansible runs it: changed exactly when something changed, and check mode says it before."""
+
+    def test_each_step_changes_once(self, clean: Platform) -> None:
+        declared = tenant("one", environment={"TOKEN": SECRET})
+        larger = {**declared, "mem_limit": "128M"}
+        for what, expected in (
+            (declared, "created"),
+            (larger, "updated"),
+            ({**larger, "hostname": "other"}, "recreated"),
+            ({**larger, "hostname": "other", "state": "stopped"}, "stopped"),
+            ({**larger, "hostname": "other"}, "started"),
+            ({"name": "one", "state": "absent"}, "removed"),
+        ):
+            before = clean.holdings()
+            _, foreseen = clean.module(what, check_mode=True)
+            assert clean.holdings() == before
+            code, done = clean.module(what)
+            assert (code, done["changed"], done["containers"][0]["action"]) == (0, True, expected), done
+            assert (foreseen["changed"], without_fingerprints(foreseen["diff"])) == (
+                True,
+                without_fingerprints(done["diff"]),
+            )
+            _, again = clean.module(what)
+            assert (again["changed"], again["containers"][0]["action"]) == (False, "none"), again
+            assert SECRET not in json.dumps([done["diff"], foreseen["diff"], done["containers"]])
+
+    def test_the_info_module_shows_limits_and_no_secret(self, clean: Platform) -> None:
+        clean.start(tenant("one", environment={"TOKEN": SECRET}, ulimits={"nofile": 512}))
+        code, result = clean.module(module="bailey_containers_info")
+        (instance,) = result["instances"]
+        assert (code, result["changed"]) == (0, False)
+        assert (instance["state"], instance["enforced"], instance["uid"]) == ("running", True, 210000)
+        held = {check["field"]: (check["declared"], check["enforced"]) for check in instance["checks"]}
+        assert held["mem_limit"] == ("96M", "96M")
+        assert held["ulimits.nofile"] == ("512", "512")
+        assert "one" in result["table"]
+        assert SECRET not in json.dumps(result)
+
+    def test_a_failure_is_ansibles_failure(self, clean: Platform) -> None:
+        code, result = clean.module(tenant("good"), tenant("bad", command=["/no/such/program"]))
+        assert code != 0
+        assert list(result["failures"]) == ["bad"]
+        assert "/no/such/program" in result["msg"]
+        assert result["changed"] is True  # the good one was made
+        assert clean.names() == {"good"}
+
+
+class TestLiving:
+    @pytest.mark.parametrize(
+        ("change", "field"),
+        [
+            ({"mem_limit": "128M"}, "mem_limit"),
+            ({"mem_limit": "64M"}, "mem_limit"),
+            ({"cpus": 0.5}, "cpus"),
+            ({"cpu_shares": 512}, "cpu_shares"),
+            ({"pids_limit": 32}, "pids_limit"),
+            ({"disk_limit": "16M"}, "disk_limit"),
+        ],
+        ids=["more memory", "less memory", "cpus", "cpu_shares", "pids", "disk"],
+    )
+    def test_a_limit_changes_on_the_living_container(
+        self, clean: Platform, one: dict[str, Any], change: dict[str, Any], field: str
+    ) -> None:
+        before = clean.inspect("one")
+        report = clean.converge({**one, **change})
+        assert actions(report) == {"one": Action.UPDATE}
+        assert f"one.{field}" in paths(report)
+        after = clean.inspect("one")
+        assert (after["Id"], after["State"]["Pid"]) == (before["Id"], before["State"]["Pid"])
+        held = {check.field: check.enforced for check in clean.instance("one").checks}
+        assert held[field] == str(change[field])
+        assert_settled(clean, {**one, **change})
+
+    def test_memory_that_is_in_use_cannot_be_taken(self, clean: Platform, one: dict[str, Any]) -> None:
+        clean.run(
+            "one", "sh", "-c", "python3 -c 'b = bytearray(60 << 20); import time; time.sleep(60)' >/dev/null 2>&1 &"
+        )
+        wait_for(lambda: clean.instance("one").as_result()["usage"]["memory_bytes"] > 60 << 20, "memory in use")
+        with pytest.raises(ReconcileError, match="one: "):
+            clean.converge({**one, "mem_limit": "33M"})
+        assert clean.broken("one") == {}
+        assert json.loads((clean.specs / "one.json").read_text())["spec"]["mem_limit"] == "96M"
+        assert_settled(clean, one)
+
+    def test_a_stopped_container_keeps_everything_and_starts_again(self, clean: Platform, one: dict[str, Any]) -> None:
+        container = clean.inspect("one")["Id"]
+        assert actions(clean.converge({**one, "state": "stopped"})) == {"one": Action.STOP}
+        assert clean.inspect("one")["State"]["Running"] is False
+        assert_settled(clean, {**one, "state": "stopped"})
+        assert actions(clean.converge({**one, "mem_limit": "128M"})) == {"one": Action.START}
+        assert clean.inspect("one")["Id"] == container
+        assert kept(clean) == "kept\n"
+        assert clean.broken("one") == {}
+
+    def test_one_that_was_killed_is_started_again(self, clean: Platform, one: dict[str, Any]) -> None:
+        container = clean.inspect("one")["Id"]
+        clean.engine.docker("kill", "one")
+        report = clean.converge(one)
+        assert actions(report) == {"one": Action.START}
+        assert paths(report) == {"one.state"}
+        assert clean.inspect("one")["Id"] == container
+        assert_settled(clean, one)
+
+
+class TestMadeAgain:
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"command": ["python3", "-u", "-c", AGENT]},
+            {"environment": {"TOKEN": "another"}},
+            {"ulimits": {"nofile": 512}},
+            {"tmpfs": ["/tmp:size=8M"]},
+            {"shm_size": "8M"},
+            {"volumes": [DATA, "/more"]},
+            {"cap_add": ["CHOWN"]},
+            {"logging": {"options": {"max-size": "1M"}}},
+            {"blkio_config": {"device_write_bps": "8M"}, "io_scope": "direct"},
+            {"working_dir": "/tmp"},
+            {"cpuset": "0"},
+        ],
+        ids="-".join,
+    )
+    def test_a_fixed_field_takes_a_new_container_and_keeps_the_data(
+        self, clean: Platform, one: dict[str, Any], change: dict[str, Any]
+    ) -> None:
+        container, uid = clean.inspect("one")["Id"], clean.instance("one").stored.uid
+        report = clean.converge({**one, **change})
+        assert actions(report) == {"one": Action.RECREATE}
+        assert f"one.{next(iter(change))}" in paths(report)
+        assert clean.inspect("one")["Id"] != container
+        assert clean.names() == {"one"}
+        assert clean.instance("one").stored.uid == uid
+        assert kept(clean) == "kept\n"
+        assert_settled(clean, {**one, **change})
+
+    def test_a_field_that_is_taken_back_takes_a_new_container(self, clean: Platform) -> None:
+        clean.start(tenant("one", cpuset="0", mem_reservation="32M"))
+        report = clean.converge(tenant("one"))
+        assert actions(report) == {"one": Action.RECREATE}
+        assert_settled(clean, tenant("one"))
+
+    def test_an_image_that_its_reference_means_no_more_is_replaced(self, clean: Platform) -> None:
+        docker, moving = clean.engine.docker, "bailey-test/moving:1"
+        docker("tag", BASE.image, moving)
+        declared = tenant("one", image=moving)
+        clean.start(declared)
+        assert_settled(clean, declared)
+        old = clean.inspect("one")["Image"]
+        docker("create", "--name", "maker", BASE.image, "true")
+        docker("commit", "--change", "LABEL version=2", "maker", moving)
+        docker("rm", "maker")
+        report = clean.converge(declared)
+        assert actions(report) == {"one": Action.RECREATE}
+        assert "one.image" in paths(report)
+        assert clean.inspect("one")["Image"] != old
+        assert_settled(clean, declared)
+        clean.clear()
+        docker("rmi", moving)
+
+    def test_one_that_fails_leaves_the_former_running(self, clean: Platform, one: dict[str, Any]) -> None:
+        container, spec = clean.inspect("one")["Id"], (clean.specs / "one.json").read_text()
+        holdings = clean.holdings()
+        with pytest.raises(ReconcileError, match=r"one: .*/no/such/program"):
+            clean.converge({**one, "command": ["/no/such/program"]})
+        assert clean.holdings() == holdings
+        found = clean.inspect("one")
+        assert (found["Id"], found["State"]["Running"]) == (container, True)
+        assert (clean.specs / "one.json").read_text() == spec
+        assert kept(clean) == "kept\n"
+        assert_settled(clean, one)
+
+
+class TestCutOff:
+    """A recreate that ended half-way, as the module's process killed leaves it."""
+
+    def test_the_former_was_set_aside(self, clean: Platform, one: dict[str, Any]) -> None:
+        clean.engine.docker("stop", "--time", "1", "one")
+        clean.engine.docker("rename", "one", f"one{OLD}")
+        report = clean.converge(one)
+        assert "one.predecessor" in paths(report)
+        assert clean.names() == {"one"}
+        assert kept(clean) == "kept\n"
+        assert_settled(clean, one)
+
+    def test_a_new_one_was_made_and_not_started(self, clean: Platform, one: dict[str, Any]) -> None:
+        clean.engine.docker("stop", "--time", "1", "one")
+        clean.engine.docker("rename", "one", f"one{OLD}")
+        labels = ("--label", "bailey.name=one", "--label", "bailey.hash=unproven")
+        clean.engine.docker("create", "--name", "one", *labels, BASE.image, "true")
+        clean.converge(one)
+        assert clean.names() == {"one"}
+        assert clean.inspect("one")["Config"]["Labels"]["bailey.hash"] != "unproven"
+        assert kept(clean) == "kept\n"
+        assert_settled(clean, one)
+
+    def test_the_new_one_runs_and_the_former_was_not_removed(self, clean: Platform, one: dict[str, Any]) -> None:
+        labels = ("--label", "bailey.name=one", "--label", "bailey.hash=former")
+        clean.engine.docker("create", "--name", f"one{OLD}", *labels, BASE.image, "true")
+        container = clean.inspect("one")["Id"]
+        clean.converge(one)
+        assert clean.names() == {"one"}
+        assert clean.inspect("one")["Id"] == container
+        assert_settled(clean, one)
+
+    @pytest.mark.usefixtures("one")
+    def test_removal_takes_both(self, clean: Platform) -> None:
+        clean.engine.docker("rename", "one", f"one{OLD}")
+        clean.converge({"name": "one", "state": "absent"}, remove_volumes=True)
+        assert set(map(tuple, clean.holdings().values())) == {()}
+
+    def test_a_first_making_was_cut_off_after_its_spec_file(self, clean: Platform, one: dict[str, Any]) -> None:
+        clean.engine.docker("rm", "-f", "one")
+        assert actions(clean.converge(one)) == {"one": Action.CREATE}
+        assert kept(clean) == "kept\n"
+        assert_settled(clean, one)
+
+
+class TestGone:
+    def test_data_stays_and_is_found_again(self, clean: Platform, one: dict[str, Any]) -> None:
+        uid = clean.instance("one").stored.uid
+        report = clean.converge({"name": "one", "state": "absent"})
+        assert report.kept_volumes == [str(clean.root / "volumes/one")]
+        assert (clean.holdings()["volumes"], clean.names(), clean.holdings()["specs"]) == (["one"], set(), [])
+        # Its uid is nobody else's while its data is there.
+        clean.start(tenant("other"))
+        assert clean.instance("other").stored.uid != uid
+        clean.start(one)
+        assert clean.instance("one").stored.uid == uid
+        assert kept(clean) == "kept\n"
+
+    @pytest.mark.usefixtures("one")
+    def test_with_remove_volumes_nothing_stays(self, clean: Platform) -> None:
+        report = clean.converge({"name": "one", "state": "absent"}, remove_volumes=True)
+        assert report.kept_volumes == []
+        assert set(map(tuple, clean.holdings().values())) == {()}
+        assert actions(clean.converge({"name": "one", "state": "absent"}, remove_volumes=True)) == {"one": Action.NONE}
+
+    @pytest.mark.usefixtures("one")
+    def test_kept_data_goes_when_its_removal_is_asked_for_later(self, clean: Platform) -> None:
+        clean.converge({"name": "one", "state": "absent"})
+        report = clean.converge({"name": "one", "state": "absent"}, remove_volumes=True)
+        assert (paths(report), actions(report)) == ({"one.data"}, {"one": Action.REMOVE})
+        assert clean.volumes() == set()
+
+    def test_purge_removes_what_is_not_declared_and_ours_alone(self, clean: Platform, one: dict[str, Any]) -> None:
+        clean.start(tenant("two"))
+        clean.engine.docker("create", "--name", "foreign", BASE.image, "true")
+        assert actions(clean.converge(one)) == {"one": Action.NONE}
+        assert clean.names() == {"one", "two", "foreign"}
+        report = clean.converge(one, purge=True)
+        assert actions(report) == {"one": Action.NONE, "two": Action.REMOVE}
+        assert clean.names() == {"one", "foreign"}
+
+
+class TestForeign:
+    def test_a_name_that_is_somebody_elses_is_refused(self, clean: Platform) -> None:
+        clean.engine.docker("run", "--detach", "--name", "taken", "--network=none", BASE.image, "sleep", "600")
+        before = clean.inspect("taken")
+        with pytest.raises(InvalidValueError, match=r"taken\.name: 'taken' is not valid; .* Bailey did not make"):
+            clean.converge(tenant("taken"), tenant("fine"))
+        after = clean.inspect("taken")
+        assert (after["Id"], after["State"], after["HostConfig"]) == (
+            before["Id"],
+            before["State"],
+            before["HostConfig"],
+        )
+        assert clean.holdings() == {"containers": ["taken"], "volumes": [], "specs": [], "accounts": []}
+
+    def test_absent_does_not_touch_somebody_elses(self, clean: Platform) -> None:
+        clean.engine.docker("create", "--name", "taken", BASE.image, "true")
+        assert actions(clean.converge({"name": "taken", "state": "absent"})) == {"taken": Action.NONE}
+        assert clean.names() == {"taken"}
+
+
+class TestHalfMade:
+    @pytest.mark.parametrize(
+        ("fields", "reason"),
+        [
+            ({"command": ["/no/such/program"]}, "/no/such/program"),
+            ({"command": ["no-such-program"], "restart": "no"}, "no-such-program"),
+            ({"entrypoint": ["/etc/passwd"]}, "/etc/passwd"),
+            ({"working_dir": "/etc/passwd"}, "/etc/passwd"),
+        ],
+        ids=["no program", "not in the path", "not a program", "no directory"],
+    )
+    def test_nothing_is_left_of_it(self, clean: Platform, fields: dict[str, Any], reason: str) -> None:
+        with pytest.raises(ReconcileError) as caught:
+            clean.converge(tenant("one", **fields))
+        assert "one: " in str(caught.value)
+        assert reason in str(caught.value)
+        assert set(map(tuple, clean.holdings().values())) == {()}
+
+    def test_the_others_go_on(self, clean: Platform) -> None:
+        with pytest.raises(ReconcileError, match="1 of 3 instances failed: two: "):
+            clean.converge(tenant("one"), tenant("two", command=["/no/such/program"]), tenant("three"))
+        assert clean.names() == {"one", "three"}
+        assert clean.holdings()["specs"] == ["one.json", "three.json"]
+
+    def test_a_port_that_is_taken_fails_and_leaves_nothing(self, clean: Platform) -> None:
+        port = {"published": 18099, "target": 80}
+        foreign = ("--publish", "127.0.0.1:18099:80", BASE.image, "sleep", "600")
+        clean.engine.docker("run", "--detach", "--name", "foreign", *foreign)
+        with pytest.raises(ReconcileError, match="18099"):
+            clean.converge(tenant("one", network_mode="bridge", ports=[port]))
+        assert clean.names() == {"foreign"}
+        assert clean.holdings()["specs"] == clean.holdings()["volumes"] == []
+
+
+class TestDrift:
+    """A limit that somebody changed behind Bailey's back is a difference, and is put right."""
+
+    @pytest.mark.parametrize(
+        ("controller", "file", "value", "field"),
+        [
+            ("memory", "memory.memsw.limit_in_bytes", 512 << 20, "memswap_limit"),
+            ("cpu", "cpu.cfs_quota_us", -1, "cpus"),
+            ("cpu", "cpu.shares", 2, "cpu_shares"),
+            ("pids", "pids.max", "max", "pids_limit"),
+        ],
+    )
+    def test_in_the_control_group(
+        self, clean: Platform, one: dict[str, Any], controller: str, file: str, value: object, field: str
+    ) -> None:
+        container = clean.inspect("one")["Id"]
+        clean.cgroup("one", controller, file).write_text(str(value))
+        self.assert_found_and_repaired(clean, one, {f"one.{field}"}, Action.UPDATE)
+        assert clean.inspect("one")["Id"] == container
+
+    def test_by_docker_update(self, clean: Platform, one: dict[str, Any]) -> None:
+        changes = ("--memory", "256m", "--memory-swap", "512m", "--cpus", "2", "--pids-limit", "-1")
+        clean.engine.docker("update", *changes, "one")
+        fields = {f"one.{field}" for field in ("mem_limit", "memswap_limit", "cpus", "pids_limit")}
+        self.assert_found_and_repaired(clean, one, fields, Action.UPDATE)
+
+    def test_in_the_quota(self, clean: Platform, one: dict[str, Any]) -> None:
+        clean.open().quota.set_limit("one", 256 << 20)
+        self.assert_found_and_repaired(clean, one, {"one.disk_limit"}, Action.UPDATE)
+
+    def test_in_the_block_device_rates(self, clean: Platform) -> None:
+        declared = tenant("one", blkio_config={"device_write_bps": "8M"}, io_scope="direct")
+        clean.start(declared)
+        file = clean.cgroup("one", "blkio", "blkio.throttle.write_bps_device")
+        file.write_text(f"{file.read_text().split()[0]} 0")
+        (device,) = clean.open().io_devices
+        self.assert_found_and_repaired(
+            clean, declared, {f"one.blkio_config.device_write_bps[{device}]"}, Action.RECREATE
+        )
+
+    def test_in_a_tmpfs(self, clean: Platform, one: dict[str, Any]) -> None:
+        pid = str(clean.inspect("one")["State"]["Pid"])
+        clean_remount = ("nsenter", "--target", pid, "--mount", "mount", "-o", "remount,size=64M", "/tmp")
+        assert os.spawnvp(os.P_WAIT, clean_remount[0], clean_remount) == 0
+        self.assert_found_and_repaired(clean, one, {"one.tmpfs[/tmp]"}, Action.RECREATE)
+
+    def test_in_a_resource_limit(self, clean: Platform) -> None:
+        declared = tenant("one", ulimits={"nofile": {"soft": 256, "hard": 512}})
+        clean.start(declared)
+        clean.engine.docker("rm", "-f", "one")
+        assert actions(clean.converge(declared)) == {"one": Action.CREATE}
+        assert_settled(clean, declared)
+
+    @staticmethod
+    def assert_found_and_repaired(
+        platform: Platform, declared: dict[str, Any], fields: set[str], action: Action
+    ) -> None:
+        foreseen = platform.converge(declared, check_mode=True)
+        assert paths(foreseen) == fields
+        assert set(platform.broken("one")) == {field.removeprefix("one.") for field in fields}
+        report = platform.converge(declared)
+        assert (paths(report), actions(report)) == (fields, {"one": action})
+        assert_settled(platform, declared)
+
+
+class TestFiles:
+    @pytest.mark.usefixtures("one")
+    def test_only_root_reads_the_spec(self, clean: Platform) -> None:
+        path = clean.specs / "one.json"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert stat.S_IMODE(clean.specs.stat().st_mode) == 0o700
+        assert json.loads(path.read_text())["spec"]["environment"] == {"TOKEN": SECRET}
+
+    def test_a_diff_shows_that_the_environment_changed_and_not_what_it_is(
+        self, clean: Platform, one: dict[str, Any]
+    ) -> None:
+        report = clean.converge({**one, "environment": {"TOKEN": "another-secret"}}, check_mode=True)
+        (difference,) = [item for item in report.differences if item.path == "one.environment"]
+        shown = json.dumps([difference.before, difference.after])
+        assert difference.before != difference.after
+        assert SECRET not in shown
+        assert "another-secret" not in shown
+
+    def test_check_mode_changes_nothing(self, clean: Platform, one: dict[str, Any]) -> None:
+        clean.engine.docker("kill", "one")
+        holdings, spec = clean.holdings(), (clean.specs / "one.json").read_bytes()
+        before = clean.inspect("one")
+        report = clean.converge({**one, "mem_limit": "128M"}, tenant("two"), check_mode=True, purge=True)
+        assert actions(report) == {"one": Action.START, "two": Action.CREATE}
+        assert (clean.holdings(), (clean.specs / "one.json").read_bytes()) == (holdings, spec)
+        assert clean.inspect("one") == before
+
+
+class TestMany:
+    def test_twenty_at_once_twice(self, clean: Platform) -> None:
+        declared = [tenant(f"many-{number}", command=["sleep", "600"], cpus=0.1) for number in range(20)]
+        assert set(actions(clean.converge(*declared)).values()) == {Action.CREATE}
+        assert len({instance.stored.uid for instance in read_instances(clean.open())}) == 20
+        assert_settled(clean, *declared)
+        larger = [{**item, "mem_limit": "128M"} for item in declared]
+        assert set(actions(clean.converge(*larger)).values()) == {Action.UPDATE}
+        assert_settled(clean, *larger)
+        report = clean.converge(purge=True, remove_volumes=True)
+        assert set(actions(report).values()) == {Action.REMOVE}
+        assert set(map(tuple, clean.holdings().values())) == {()}
+
+
+class TestEngine:
+    def test_its_death_ends_no_container_and_needs_no_repair(self, clean: Platform, one: dict[str, Any]) -> None:
+        before = clean.inspect("one")
+        pid = clean.engine.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):  # it is this process's child unless a former run started it
+            os.waitpid(pid, 0)
+        wait_for(lambda: clean.engine.pid is None, "the engine's end")
+        assert kept(clean) == "kept\n"
+        with pytest.raises(BaileyError, match="does not answer"):
+            clean.converge(one)
+        clean.engine.start(HOLDER)
+        after = clean.inspect("one")
+        assert (after["Id"], after["State"]["Pid"], after["State"]["StartedAt"]) == (
+            before["Id"],
+            before["State"]["Pid"],
+            before["State"]["StartedAt"],
+        )
+        assert_settled(clean, one)
+        assert actions(clean.converge({**one, "mem_limit": "128M"})) == {"one": Action.UPDATE}
+        assert clean.broken("one") == {}
