@@ -128,7 +128,8 @@ def test_up_succeeds_and_ends_with_the_table(story):
         assert re.search(rf"{name} +running +127\.0\.0\.1:{port} ", table), table
 
 
-def test_every_limit_of_the_table_is_enforced_as_declared(story):
+@pytest.mark.usefixtures("story")
+def test_every_limit_of_the_table_is_enforced_as_declared():
     table = bailey("status").output.partition("TENANT  INSTANCE")[2].partition("\n\n")[0]
     limits = [match for line in table.splitlines() if (match := ROW.match(line))]
     assert len(limits) >= 17 * len(TENANTS), table
