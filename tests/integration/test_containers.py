@@ -20,7 +20,7 @@ from bailey.planning import Action
 from bailey.reconcile import ReconcileError, Report
 
 from tests.ground.rootfs import BASE
-from tests.integration.fixtures.platform import AGENT, DATA, HOLDER, Platform, tenant, wait_for
+from tests.integration.fixtures.platform import AGENT, DATA, HOLDER, Platform, Task, tenant, wait_for
 
 pytest_plugins = ("tests.integration.fixtures.on_platform",)
 
@@ -69,32 +69,35 @@ class TestThroughAnsible:
     """The module as Ansible runs it: changed exactly when something changed, and check mode says it before."""
 
     def test_each_step_changes_once(self, clean: Platform) -> None:
-        declared = tenant("one", environment={"TOKEN": SECRET})
+        declared = tenant("one", command=["sleep", "600"], environment={"TOKEN": SECRET})
         larger = {**declared, "mem_limit": "128M"}
-        for what, expected in (
-            (declared, "created"),
-            (larger, "updated"),
-            ({**larger, "hostname": "other"}, "recreated"),
-            ({**larger, "hostname": "other", "state": "stopped"}, "stopped"),
-            ({**larger, "hostname": "other"}, "started"),
-            ({"name": "one", "state": "absent"}, "removed"),
-        ):
-            before = clean.holdings()
-            _, foreseen = clean.module(what, check_mode=True)
-            assert clean.holdings() == before
-            code, done = clean.module(what)
-            assert (code, done["changed"], done["containers"][0]["action"]) == (0, True, expected), done
-            assert (foreseen["changed"], without_fingerprints(foreseen["diff"])) == (
-                True,
-                without_fingerprints(done["diff"]),
-            )
-            _, again = clean.module(what)
-            assert (again["changed"], again["containers"][0]["action"]) == (False, "none"), again
-            assert SECRET not in json.dumps([done["diff"], foreseen["diff"], done["containers"]])
+        steps = (
+            ("created", declared),
+            ("updated", larger),
+            ("recreated", {**larger, "hostname": "other"}),
+            ("stopped", {**larger, "hostname": "other", "state": "stopped"}),
+            ("started", {**larger, "hostname": "other"}),
+            ("removed", {"name": "one", "state": "absent"}),
+        )
+        tasks = [
+            Task(f"{expected} {run}", clean.arguments(what), check_mode=run == "foreseen")
+            for expected, what in steps
+            for run in ("foreseen", "done", "again")
+        ]
+        output, results = clean.play(tasks)
+        assert SECRET not in output
+        assert not any(result.failed for result in results), output
+        for number, (expected, _) in enumerate(steps):
+            foreseen, done, again = (result.values for result in results[3 * number : 3 * number + 3])
+            assert (done["changed"], done["containers"][0]["action"]) == (True, expected)
+            assert foreseen["containers"][0]["action"] == expected
+            assert without_fingerprints(foreseen["diff"]) == without_fingerprints(done["diff"])
+            assert (foreseen["changed"], again["changed"]) == (True, False)
+            assert (again["containers"][0]["action"], "diff" in again) == ("none", False)
 
     def test_the_info_module_shows_limits_and_no_secret(self, clean: Platform) -> None:
         clean.start(tenant("one", environment={"TOKEN": SECRET}, ulimits={"nofile": 512}))
-        code, result = clean.module(module="bailey_containers_info")
+        code, result = clean.module("bailey_containers_info", clean.settings)
         (instance,) = result["instances"]
         assert (code, result["changed"]) == (0, False)
         assert (instance["state"], instance["enforced"], instance["uid"]) == ("running", True, 210000)
@@ -105,7 +108,8 @@ class TestThroughAnsible:
         assert SECRET not in json.dumps(result)
 
     def test_a_failure_is_ansibles_failure(self, clean: Platform) -> None:
-        code, result = clean.module(tenant("good"), tenant("bad", command=["/no/such/program"]))
+        declared = [tenant("good"), tenant("bad", command=["/no/such/program"])]
+        code, result = clean.module("bailey_containers", clean.arguments(*declared))
         assert code != 0
         assert list(result["failures"]) == ["bad"]
         assert "/no/such/program" in result["msg"]

@@ -142,8 +142,8 @@ def test_an_interrupted_growth_is_finished(place: Settings) -> None:
 
 def test_auto_takes_the_kind_that_holds(place: Settings) -> None:
     taken = present(replace(place, backend="auto"))
-    assert taken.backend == KIND
-    assert set(taken.reasons) == ({"xfs"} if KIND == "btrfs" else set())
+    assert (taken.backend, set(taken.reasons)) in [("xfs", set()), ("btrfs", {"xfs"})]
+    assert open_quota(place.path).kind == taken.backend
     assert not present(replace(place, backend="auto")).differences
 
 
@@ -181,9 +181,21 @@ def test_preallocated_blocks_stay_with_the_file(place: Settings) -> None:
     sh("dd", "if=/dev/zero", f"of={data}/file", "bs=1M", "count=64", "conv=fsync")
     (data / "file").unlink()
     sh("sync", "--file-system", str(data))
-    sh("fstrim", str(place.path), check=False)
-    assert place.source.stat().st_blocks * 512 >= 500 * MIB or KIND == "btrfs"
-    assert "nodiscard" in place.fstab.read_text()
+    sh("fstrim", "--listed-in", str(place.fstab))  # as the weekly timer does
+    present(whole)
+    assert place.source.stat().st_blocks * 512 >= 512 * MIB
+
+
+def test_freed_space_of_a_sparse_file_goes_back_to_the_disk(place: Settings) -> None:
+    present(place)
+    data = make(open_quota(place.path), "app", 256 * MIB)
+    sh("dd", "if=/dev/zero", f"of={data}/file", "bs=1M", "count=200", "conv=fsync")
+    assert place.source.stat().st_blocks * 512 > 200 * MIB
+    (data / "file").unlink()
+    sh("fstrim", "--listed-in", str(place.fstab))
+    sh("sync", "--file-system", str(data))
+    sh("fstrim", "--listed-in", str(place.fstab))
+    assert place.source.stat().st_blocks * 512 < 150 * MIB
 
 
 def test_a_block_device_is_used_whole_and_left_empty(place: Settings) -> None:
@@ -320,6 +332,42 @@ def test_storage_that_a_tenant_still_uses_is_not_half_removed(place: Settings, q
         absent(place, remove_data=True)
     assert quota.volumes()["app"].limit == 16 * MIB
     assert str(place.path) in place.fstab.read_text()
+
+
+@pytest.fixture
+def other_namespace(place: Settings) -> Iterator[subprocess.Popen[str]]:
+    """A process that has a copy of the mount, as a container engine has for a moment."""
+    present(place)
+    script = "mount --make-rprivate / && echo ready && sleep 60"
+    with subprocess.Popen(["unshare", "--mount", "sh", "-c", script], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield process
+        process.kill()
+
+
+def test_removal_waits_for_a_passing_copy_of_the_mount(place: Settings, other_namespace: subprocess.Popen[str]) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        removal = pool.submit(absent, place, remove_data=True)
+        time.sleep(1)
+        assert not removal.done()
+        sh("pkill", "--parent", str(other_namespace.pid), check=False)
+        other_namespace.kill()
+        removal.result()
+    assert_nothing_left(place)
+
+
+def test_removal_tells_of_a_copy_of_the_mount_that_stays(
+    place: Settings, other_namespace: subprocess.Popen[str]
+) -> None:
+    with pytest.raises(HostError, match=r"still in use.*left: .*the loop device /dev/loop\d+, the file"):
+        absent(place, remove_data=True)
+    sh("pkill", "--parent", str(other_namespace.pid), check=False)
+    other_namespace.kill()
+    other_namespace.wait()
+    time.sleep(0.2)
+    absent(place, remove_data=True)
+    assert_nothing_left(place)
 
 
 def test_a_missing_loop_node_is_made() -> None:
@@ -495,7 +543,9 @@ def test_a_hundred_volumes_at_once(quota: Quota) -> None:
     assert records(quota) == []
     figures = {what: f"{seconds * 1000:.0f} ms" for what, seconds in took.items()}
     sys.stderr.write(f"{figures}\n")
-    assert took["list"] < 0.05, figures
+    start = time.perf_counter()
+    sh("btrfs", "--version")
+    assert took["list"] < max(0.05, 5 * (time.perf_counter() - start)), figures  # the second on slow machines
 
 
 def test_listing_goes_on_while_volumes_come_and_go(quota: Quota) -> None:

@@ -7,10 +7,11 @@ status 0 where it failed; limits and counts go through `xfs_quota`.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -64,8 +65,9 @@ class XfsQuota(Quota):
         found = {}
         for name, uid in self.owners().items():
             path = self.root / name
-            project = projects.get(project_of(path), Project(0, None))
-            found[name] = Volume(name, path, project.limit, project.used, uid)
+            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                project = projects.get(project_of(path), Project(0, None))
+                found[name] = Volume(name, path, project.limit, project.used, uid)
         return found
 
     def create(self, name: str, limit: int | None, uid: int, gid: int) -> None:
@@ -112,14 +114,10 @@ class XfsQuota(Quota):
         return run(["xfs_quota", "-x", "-c", command, str(self.mount.point)])
 
     def _free_project(self) -> int:
-        return free_project({*self._projects(), *self._assigned()})
-
-    def _assigned(self) -> Iterable[int]:
-        with os.scandir(self.root) as entries:
-            return [project_of(Path(entry.path)) for entry in entries if entry.is_dir(follow_symlinks=False)]
+        return free_project(self._projects())  # the report holds whatever has a limit, or a single inode
 
 
-def free_project(taken: set[int]) -> int:
+def free_project(taken: Collection[int]) -> int:
     """Return the lowest project id of Bailey's range that nobody has."""
     for number in range(FIRST_PROJECT, LAST_PROJECT + 1):
         if number not in taken:

@@ -29,6 +29,7 @@ from .storage_base import (
     refuse_other,
     required_mount,
     set_fstab,
+    unmount,
 )
 from .storage_size import grow, refuse_smaller
 from .storage_source import KINDS
@@ -124,7 +125,7 @@ def _undo(work: Work, error: BaseException, *, erase: bool, made_path: bool) -> 
     """Take a failed attempt away. A source is erased only if it is certain that nothing else was on it."""
     try:
         if mount_at(work.settings.path) is not None:
-            run(["umount", str(work.settings.path)])
+            unmount(work)
         if erase:
             work.source.erase()
         if made_path and work.settings.path.exists():
@@ -176,7 +177,7 @@ def _reuse(work: Work, kind: str) -> None:
         try_limits(open_quota(work.settings.path))
     except BaseException:
         if mount_at(work.settings.path) is not None:
-            run(["umount", str(work.settings.path)])
+            unmount(work)
         raise
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from ..errors import BaileyError, CommandError, HostError
+from ..errors import BaileyError, HostError
 from ..units import format_size
-from .command import run
-from .loops import loop_of
 from .mounts import Mount, fstab_entry
 from .quota import open_quota
-from .storage_base import Settings, Storage, Work, entries, left, set_fstab
+from .storage_base import Settings, Storage, Work, entries, left, set_fstab, unmount
 
 
 def absent(settings: Settings, *, remove_data: bool, check: bool = False) -> Storage:
@@ -52,28 +50,13 @@ def _refuse_loss(work: Work, mount: Mount | None, kind: str | None) -> None:
 def _remove(work: Work, mount: Mount | None, *, made: bool) -> None:
     settings = work.settings
     if mount is not None:
-        work.step("mount", mount.fs_type, None, lambda: _unmount(work))
+        work.step("mount", mount.fs_type, None, lambda: unmount(work))
     before = fstab_entry(settings.path, settings.fstab)
     work.step("fstab", before.line() if before else None, None, lambda: set_fstab(settings, None))
     if made and settings.source.exists():
         work.step("source", str(settings.source), None, work.source.erase)
     if settings.path.exists():
         work.step("path", str(settings.path), None, lambda: _remove_directory(work))
-
-
-def _unmount(work: Work) -> None:
-    path = work.settings.path
-    try:
-        run(["umount", str(path)])
-    except CommandError as error:
-        raise HostError(f"{error}; stop what uses the volumes first (fuser -vm {path} shows it)") from error
-    if not work.source.is_device:
-        loop = loop_of(work.settings.source)
-        if loop is not None:
-            raise HostError(
-                f"{path} is unmounted, but {loop} is still in use: another mount namespace, such as a container's, "
-                "holds the file system; stop that first"
-            )
 
 
 def _remove_directory(work: Work) -> None:

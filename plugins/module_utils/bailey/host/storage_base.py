@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..changes import Differences
-from ..errors import HostError, InvalidValueError
+from ..errors import CommandError, HostError, InvalidValueError
 from ..units import format_size
 from .command import run
 from .loops import loop_of
@@ -20,6 +21,7 @@ MINIMUM_SIZE = 512 << 20
 # Programs that a tenant leaves in its volume must not gain rights on the host, and device nodes
 # there must not work. Access times would be a write for every read.
 SAFE_OPTIONS = ("noatime", "nosuid", "nodev")
+_RELEASE_SECONDS = 10.0
 _RESERVED = {"loop", "ro", "suid", "dev", "remount", "bind", "noquota", "discard", "nodiscard", "discard=async"}
 
 
@@ -108,7 +110,9 @@ class Work:
     def entry(self, kind: str) -> FstabEntry:
         """Return the line of fstab. A host must come up even if this file system does not."""
         loop = () if self.source.is_device else ("loop",)
-        options = (*loop, *self.options(kind), "nofail")
+        # The distributions trim every file system of fstab once a week, "nodiscard" or not.
+        trim = ("X-fstrim.notrim",) if self.settings.preallocate and not self.source.is_device else ()
+        options = (*loop, *self.options(kind), "nofail", *trim)
         return FstabEntry(str(self.settings.source), self.settings.path, kind, options)
 
 
@@ -136,6 +140,26 @@ def required_mount(work: Work) -> Mount:
     if mount is None:
         raise HostError(f"{work.settings.path}: nothing is mounted there, though mounting succeeded")
     return mount
+
+
+def unmount(work: Work) -> None:
+    """Unmount, and wait until the kernel has let go of the device.
+
+    Whoever makes a mount namespace, a container engine say, holds a copy of every mount for a moment.
+    """
+    path = work.settings.path
+    try:
+        run(["umount", str(path)])
+    except CommandError as error:
+        raise HostError(f"{error}; stop what uses the volumes first (fuser -vm {path} shows it)") from error
+    deadline = time.monotonic() + _RELEASE_SECONDS
+    while work.source.is_held():
+        if time.monotonic() > deadline:
+            raise HostError(
+                f"{path} is unmounted, but {work.settings.source} is still in use: another mount namespace, such as "
+                "a container's, holds the file system; stop that, and run this again"
+            )
+        time.sleep(0.02)
 
 
 def set_fstab(settings: Settings, entry: FstabEntry | None) -> None:

@@ -70,6 +70,10 @@ class Source:
             return Path(device).resolve() == self.path.resolve()
         return backing_file(device) == self.path.resolve()
 
+    def is_held(self) -> bool:
+        """Say whether a file system on it is in use, though it may be mounted nowhere that can be seen."""
+        return _in_use(self.path) if self.is_device else loop_of(self.path) is not None
+
     def check_room(self, size: int) -> None:
         """Refuse a size that the host's disk cannot give: a full disk below stops every tenant at once."""
         if self.is_device:
