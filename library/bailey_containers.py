@@ -19,6 +19,7 @@ description:
   - An instance that fails is put back as it was; the others go on, and the failure names each.
 extends_documentation_fragment:
   - bailey_spec
+  - bailey_host
 options:
   apps:
     description:
@@ -53,22 +54,6 @@ options:
       - What all instances of the host declare together must fit its capacity times this.
     type: dict
     default: {}
-  storage_path:
-    description: Where the tenants' storage is mounted (see M(bailey_storage)).
-    type: path
-    default: /var/lib/bailey/volumes
-  state_dir:
-    description: Directory of the spec files and what else must survive a reboot.
-    type: path
-    default: /var/lib/bailey
-  docker_host:
-    description: The engine's socket.
-    type: str
-    default: unix:///var/run/docker.sock
-  timeout:
-    description: Seconds after which a request that the engine does not answer is given up.
-    type: int
-    default: 60
   workers:
     description: How many containers are changed at a time.
     type: int

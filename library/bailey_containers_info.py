@@ -13,28 +13,14 @@ author: Bailey's founders (@bailey)
 description:
   - Reads what was declared for each instance, and what the kernel holds it to - control group files,
     C(/proc/PID/limits), C(/proc/PID/status), C(/proc/PID/mountinfo) and the storage's quotas.
+extends_documentation_fragment:
+  - bailey_host
 options:
   names:
     description: The instances to read; all where none is given.
     type: list
     elements: str
     default: []
-  storage_path:
-    description: Where the tenants' storage is mounted (see M(bailey_storage)).
-    type: path
-    default: /var/lib/bailey/volumes
-  state_dir:
-    description: Directory of the spec files and what else must survive a reboot.
-    type: path
-    default: /var/lib/bailey
-  docker_host:
-    description: The engine's socket.
-    type: str
-    default: unix:///var/run/docker.sock
-  timeout:
-    description: Seconds after which a request that the engine does not answer is given up.
-    type: int
-    default: 60
 attributes:
   check_mode:
     description: It only reads.
