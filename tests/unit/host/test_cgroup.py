@@ -1,0 +1,112 @@
+"""Both hierarchies of control groups, laid out as the kernel does, read into the same values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from bailey.host.cgroup import Hierarchy, Usage, weights_of_shares
+from bailey.limits import IoRates
+
+CONTAINER = "c0ffee"
+V1 = {
+    "memory/memory.limit_in_bytes": "67108864",
+    "memory/memory.memsw.limit_in_bytes": "67108864",
+    "memory/memory.soft_limit_in_bytes": "9223372036854771712",
+    "memory/memory.usage_in_bytes": "4096",
+    "memory/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 2",
+    "memory/cgroup.procs": "41\n42",
+    "cpu/cpu.cfs_quota_us": "50000",
+    "cpu/cpu.cfs_period_us": "100000",
+    "cpu/cpu.shares": "512",
+    "cpuacct/cpuacct.usage": "3000000000",
+    "cpuset/cpuset.cpus": "0-1",
+    "pids/pids.max": "64",
+    "pids/pids.current": "2",
+    "blkio/blkio.throttle.read_bps_device": "7:0 1048576\n7:1 2097152",
+    "blkio/blkio.throttle.write_iops_device": "7:0 100",
+}
+V2 = {
+    "memory.max": "67108864",
+    "memory.swap.max": "0",
+    "memory.low": "0",
+    "memory.current": "4096",
+    "memory.events": "low 0\nhigh 0\nmax 3\noom 2\noom_kill 2",
+    "cgroup.procs": "41\n42",
+    "cpu.max": "50000 100000",
+    "cpu.weight": "20",
+    "cpu.stat": "usage_usec 3000000\nuser_usec 1",
+    "cpuset.cpus": "",
+    "cpuset.cpus.effective": "0-1",
+    "pids.max": "64",
+    "pids.current": "2",
+    "io.max": "7:0 rbps=1048576 wbps=max riops=max wiops=100\n7:1 rbps=2097152 wbps=max riops=max wiops=max",
+}
+CONTROLLERS = ("memory", "cpu", "cpuacct", "cpuset", "pids", "blkio")
+
+
+def write(root: Path, files: dict[str, str], place: str) -> None:
+    for name, text in files.items():
+        controller, _, file = name.rpartition("/")
+        path = root / controller / place / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + "\n")
+
+
+@pytest.fixture(params=["v1", "v2"])
+def hierarchy(request: pytest.FixtureRequest, tmp_path: Path) -> Hierarchy:
+    if request.param == "v1":
+        write(tmp_path, V1, f"docker/{CONTAINER}")
+        return Hierarchy(1, {name: tmp_path / name for name in CONTROLLERS})
+    write(tmp_path, V2, f"system.slice/docker-{CONTAINER}.scope")
+    return Hierarchy(2, dict.fromkeys(CONTROLLERS, tmp_path))
+
+
+def test_both_hierarchies_say_the_same(hierarchy: Hierarchy) -> None:
+    group = hierarchy.find(CONTAINER)
+    assert group is not None
+    assert group.pids() == [41, 42]
+    held = group.enforced()
+    assert (held.memory, held.memory_swap, held.memory_reservation) == (64 << 20, 64 << 20, None)
+    assert held.nano_cpus == 500_000_000
+    assert held.holds_shares(512)
+    assert not held.holds_shares(1024)
+    assert held.cpuset == {0, 1}
+    assert held.pids == 64
+    assert held.io == {"7:0": IoRates(read_bps=1 << 20, write_iops=100), "7:1": IoRates(read_bps=2 << 20)}
+    assert group.usage() == Usage(memory=4096, cpu_ns=3_000_000_000, pids=2, oom_kills=2)
+
+
+def test_a_container_that_does_not_run_has_no_group(hierarchy: Hierarchy) -> None:
+    assert hierarchy.find("absent") is None
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "attribute"),
+    [
+        ("memory/memory.limit_in_bytes", "9223372036854771712", "memory"),
+        ("cpu/cpu.cfs_quota_us", "-1", "nano_cpus"),
+        ("pids/pids.max", "max", "pids"),
+    ],
+)
+def test_what_v1_does_not_limit_is_none(tmp_path: Path, file: str, text: str, attribute: str) -> None:
+    write(tmp_path, {**V1, file: text}, f"docker/{CONTAINER}")
+    group = Hierarchy(1, {name: tmp_path / name for name in CONTROLLERS}).find(CONTAINER)
+    assert group is not None
+    assert getattr(group.enforced(), attribute) is None
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "attribute"),
+    [("memory.max", "max", "memory"), ("cpu.max", "max 100000", "nano_cpus"), ("pids.max", "max", "pids")],
+)
+def test_what_v2_does_not_limit_is_none(tmp_path: Path, file: str, text: str, attribute: str) -> None:
+    write(tmp_path, {**V2, file: text}, f"docker/{CONTAINER}")
+    group = Hierarchy(2, dict.fromkeys(CONTROLLERS, tmp_path)).find(CONTAINER)
+    assert group is not None
+    assert getattr(group.enforced(), attribute) is None
+
+
+@pytest.mark.parametrize(("shares", "weights"), [(2, {1}), (1024, {39, 100}), (262_144, {10_000})])
+def test_shares_become_the_weights_that_runtimes_write(shares: int, weights: set[int]) -> None:
+    assert weights_of_shares(shares) == weights
