@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from .backends.base import Backend, Blueprint, Container, EngineMount
 from .enforcement import checks, failing, is_starting, read_container
 from .errors import BaileyError, EnforcementError
 from .host.cgroup import Hierarchy
-from .host.quota import Quota
+from .host.quota import Quota, Volume
 from .names import LABEL_HASH, LABEL_NAME, PREDECESSOR_SUFFIX
 from .planning import Action, Plan, Presence
 from .spec import STARTED, Spec, parse_spec
@@ -43,7 +45,7 @@ class Host:
 class Carrier:
     """Carries out plans; one object serves all threads. `volumes` are those that were there before."""
 
-    def __init__(self, host: Host, volumes: frozenset[str]) -> None:
+    def __init__(self, host: Host, volumes: Mapping[str, Volume]) -> None:
         self._host = host
         self._volumes = volumes
 
@@ -82,29 +84,36 @@ class Carrier:
 
     @contextmanager
     def _volume(self, spec: Spec) -> Iterator[None]:
-        """Give the instance its storage; storage that is new goes again where the rest fails."""
+        """Give the instance its storage; where the rest fails, what is new of it goes and its limit is the old one."""
         quota, limit = self._host.quota, spec.limits.disk
         if not spec.volumes and limit is None:
             yield
             return
-        made = spec.name not in self._volumes
-        if made:
+        before = self._volumes.get(spec.name)
+        if before is None:
             quota.create(spec.name, limit, spec.uid, spec.uid)
         else:
             quota.set_limit(spec.name, limit)
+        made: list[Path] = []
         try:
-            self._make_directories(spec)
+            made.extend(self._make_directories(spec))
             yield
         except BaseException:
-            if made:
+            if before is None:
                 quota.remove(spec.name)
+            else:
+                quota.set_limit(spec.name, before.limit)
+                for path in made:
+                    shutil.rmtree(path)
             raise
 
-    def _make_directories(self, spec: Spec) -> None:
+    def _make_directories(self, spec: Spec) -> Iterator[Path]:
+        """Make the directories that are missing, and yield each that was made."""
         for volume in spec.volumes:
             path = self._host.quota.root / spec.name / volume.directory
             if not path.exists():
                 path.mkdir(mode=0o700)
+                yield path
                 os.chown(path, spec.uid, spec.uid)
 
     def _make(self, plan: Plan, spec: Spec) -> None:
@@ -204,8 +213,6 @@ class Carrier:
             return
         former = parse_spec(plan.stored.canonical)
         self._host.backend.update(current.id, former.limits, former.restart)
-        if former.name in self._volumes:
-            self._host.quota.set_limit(former.name, former.limits.disk)
         if not current.running:
             self._host.backend.stop(current.id, former.stop_grace_period)
 

@@ -93,7 +93,7 @@ def reconcile(request: Request, host: Host, *, check_mode: bool = False) -> Repo
         _admit(plans, stored, ground, request.overcommit, host)
         _check_images(plans, host, check_mode=check_mode)
     if not check_mode:
-        failures = _carry_out(plans, Carrier(host, frozenset(volumes)), request.workers)
+        failures = _carry_out(plans, Carrier(host, volumes), request.workers)
         if failures:
             raise ReconcileError(failures, report)
     return report
