@@ -59,10 +59,10 @@ def _run(sizes: Sequence[int]) -> tuple[dict[str, str], Results]:
     with ground() as made:
         loop = Loop(made)
         course = Course(made, (Bailey(made), loop, SdkFloor(made)), results)
-        loop.take_faster_interpreter(instances(2, made.directories))
+        loop.take_fastest_settings(instances(5, made.directories))
         for size in sizes:
             course.run(size)
-        return describe(made, loop.interpreter, load), results
+        return describe(made, loop.settings, load), results
 
 
 def _sizes(text: str) -> tuple[int, ...]:

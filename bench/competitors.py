@@ -6,6 +6,7 @@ All get the same declaration. What they cannot do alike is in the notes of repor
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import docker
@@ -74,7 +76,8 @@ class PlayCompetitor(Competitor):
     """A competitor that is a playbook: each run is one ansible-playbook, its start included."""
 
     playbook: ClassVar[str]
-    interpreter = SYSTEM_PYTHON
+    # How Ansible runs the module: the variables of an inventory, on top of this project's ansible.cfg.
+    settings: Mapping[str, Any] = MappingProxyType({"ansible_python_interpreter": SYSTEM_PYTHON})
 
     @abstractmethod
     def variables(self, declared: Sequence[Instance], *, present: bool) -> dict[str, Any]:
@@ -102,7 +105,7 @@ class PlayCompetitor(Competitor):
 
     def _play(self, declared: Sequence[Instance], *, present: bool = True) -> Timing:
         variables = self.variables(declared, present=present)
-        write_inventory(self.ground.inventory, {**variables, "ansible_python_interpreter": self.interpreter})
+        write_inventory(self.ground.inventory, {**variables, **self.settings})
         return self.read(*run_play(self.ground.inventory, self.playbook))
 
 
@@ -178,16 +181,23 @@ class Loop(PlayCompetitor):
         """Count the turns of the loop that changed something."""
         return Timing(seconds, sum(bool(item["changed"]) for item in result["results"]))
 
-    def take_faster_interpreter(self, declared: Sequence[Instance]) -> None:
-        """Give the module the Python that it is faster under, the distribution's or this one."""
+    def take_fastest_settings(self, declared: Sequence[Instance]) -> None:
+        """Choose what the loop is fastest with: the distribution's Python or this one, pipelining or not."""
         for instance in declared:
             instance.directory.mkdir(exist_ok=True)
         self.converge(declared)
-        seconds: dict[str, float] = {}
-        for self.interpreter in (SYSTEM_PYTHON, sys.executable):
-            seconds[self.interpreter] = min(self.converge(declared).seconds for _ in range(2))
+        choices = [
+            {"ansible_python_interpreter": interpreter, "ansible_pipelining": pipelining}
+            for interpreter in (SYSTEM_PYTHON, sys.executable)
+            for pipelining in (False, True)
+        ]
+        seconds: dict[int, float] = {}
+        for turn in range(3 * len(choices)):
+            number = turn % len(choices)
+            self.settings = choices[number]
+            seconds[number] = min(seconds.get(number, math.inf), self.converge(declared).seconds)
+        self.settings = choices[min(seconds, key=seconds.__getitem__)]
         self.remove(declared)
-        self.interpreter = min(seconds, key=seconds.__getitem__)
 
 
 class SdkFloor(Competitor):

@@ -8,7 +8,9 @@ import json
 import os
 import platform
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from bailey.host.cgroup import open_hierarchy
 
@@ -18,7 +20,7 @@ from .competitors import CHECKOUT, SYSTEM_PYTHON
 from .ground import Ground
 
 
-def describe(ground: Ground, loop_interpreter: str, load: float) -> dict[str, str]:
+def describe(ground: Ground, loop: Mapping[str, Any], load: float) -> dict[str, str]:
     """Return what a reader needs in order to compare the figures with others."""
     versions = json.loads(ground.engine.docker("version", "--format", "{{json .Server}}"))
     parts = {part["Name"]: part["Version"] for part in versions["Components"]}
@@ -36,11 +38,16 @@ def describe(ground: Ground, loop_interpreter: str, load: float) -> dict[str, st
         "engine": f"{engine}, {driver}; disk quotas by {ground.storage_kind}",
         "Ansible": f"ansible-core {importlib.metadata.version('ansible-core')} on Python {platform.python_version()}; "
         f"modules under Python {python}",
-        "loop": f"community.docker {galaxy['community.docker']['version']} under "
-        + ("the distribution's Python" if loop_interpreter == SYSTEM_PYTHON else "Ansible's own Python"),
+        "loop": f"community.docker {galaxy['community.docker']['version']} under {_loop_settings(loop)}",
         "SDK": f"docker {importlib.metadata.version('docker')} on Python {platform.python_version()}",
         "load before the start": f"{load:.2f}",
     }
+
+
+def _loop_settings(loop: Mapping[str, Any]) -> str:
+    own = loop["ansible_python_interpreter"] != SYSTEM_PYTHON
+    python = "Ansible's own Python" if own else "the distribution's Python"
+    return f"{python}, {'with' if loop['ansible_pipelining'] else 'without'} pipelining"
 
 
 def _commit() -> str:

@@ -13,7 +13,8 @@ The competitors took turns on one engine, each with the host to itself. `./baile
 
 - *Bailey* is `playbooks/deploy.yml` as an operator runs it, the start of Ansible included; *inside the module* is
   the part of it that `bailey_containers` reports as `elapsed`. It reads every limit back from the kernel.
-- *Loop* is one `community.docker.docker_container` task over the same containers, under the faster of two Pythons.
+- *Loop* is one `community.docker.docker_container` task over the same containers, with what it is
+  fastest with of two Pythons, pipelining or not (both are tried first).
 - *SDK floor* is the Docker SDK for Python alone, eight requests at a time, without its import: for "nothing to
   do" one list and one inspect each, and no comparison.
 - Alike for all: image, command, account, memory without swap, processors and shares, pids, ulimits, sizes of tmpfs,
@@ -21,7 +22,7 @@ The competitors took turns on one engine, each with the host to itself. `./baile
   mount at /data.
 - Not alike: the volume of Bailey has a disk quota, is made by the first converge and goes with the removal; the
   others, which have no such thing, bind directories that were made before and stay. Bailey also sends its own
-  seccomp profile, writes spec and account files, and starts nothing that it has not read back.
+  seccomp profile, writes spec and account files, and reads back what the kernel holds of all it started.
 - "One changed live" is the memory of one container of all, "one made again" its environment. The floor is told
   which; the plays find out."""
 
