@@ -104,7 +104,7 @@ def _size(size: int | None) -> str:
 
 def _group_checks(limits: Limits, enforced: Enforced) -> Iterator[Check]:
     yield _exact("mem_limit", format_size(limits.memory), _size(enforced.memory))
-    if enforced.memory_swap is not None:
+    if enforced.counts_swap:
         yield _exact("memswap_limit", format_size(limits.memory_swap), _size(enforced.memory_swap))
     if limits.memory_reservation is not None:
         yield _exact("mem_reservation", _size(limits.memory_reservation), _size(enforced.memory_reservation))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -145,11 +145,3 @@ def _living_action(plan: Plan, presence: Presence, state: str) -> Action:
     if plan.stored is not None:
         plan.differences.add(f"{plan.name}.declared_state", plan.stored.state, state)
     return Action.UPDATE if plan.differences else Action.NONE
-
-
-def summarise(plans: Mapping[str, Plan]) -> Differences:
-    """Return all plans' differences as one list, in the order of the declarations."""
-    differences = Differences()
-    for plan in plans.values():
-        differences.extend(plan.differences)
-    return differences

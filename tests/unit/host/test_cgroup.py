@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from bailey.host import cgroup
 from bailey.host.cgroup import Hierarchy, Usage, weights_of_shares
+from bailey.host.mounts import parse_mountinfo
 from bailey.limits import IoRates
 
 CONTAINER = "c0ffee"
@@ -110,3 +112,66 @@ def test_what_v2_does_not_limit_is_none(tmp_path: Path, file: str, text: str, at
 @pytest.mark.parametrize(("shares", "weights"), [(2, {1}), (1024, {39, 100}), (262_144, {10_000})])
 def test_shares_become_the_weights_that_runtimes_write(shares: int, weights: set[int]) -> None:
     assert weights_of_shares(shares) == weights
+
+
+@pytest.mark.parametrize(
+    ("version", "files", "name", "text", "counts", "swap"),
+    [
+        (1, V1, "memory/memory.memsw.limit_in_bytes", "9223372036854771712", True, None),
+        (2, V2, "memory.swap.max", "max", True, None),
+        (2, V2, "memory.swap.max", "4096", True, (64 << 20) + 4096),
+        (1, V1, "memory/memory.memsw.limit_in_bytes", "", False, None),
+        (2, V2, "memory.swap.max", "", False, None),
+    ],
+)
+def test_swap_without_a_limit_is_told_from_swap_that_is_not_counted(
+    tmp_path: Path, version: int, files: dict[str, str], name: str, text: str, counts: bool, swap: int | None
+) -> None:
+    write(tmp_path, {**files, name: text}, f"docker/{CONTAINER}")
+    roots = {controller: tmp_path / controller if version == 1 else tmp_path for controller in CONTROLLERS}
+    group = Hierarchy(version, roots).find(CONTAINER)
+    assert group is not None
+    held = group.enforced()
+    assert (held.counts_swap, held.memory_swap) == (counts, swap)
+
+
+def test_a_group_that_has_gone_while_it_is_read_holds_and_uses_nothing(hierarchy: Hierarchy) -> None:
+    group = hierarchy.find(CONTAINER)
+    assert group is not None
+    for path in {*group.paths.values()}:
+        for file in path.iterdir():
+            file.unlink()
+        path.rmdir()
+    assert group.pids() == []
+    held = group.enforced()
+    assert (held.memory, held.memory_swap, held.nano_cpus, held.pids, held.io) == (None, None, None, None, {})
+    assert held.cpuset == frozenset()
+    assert group.usage() == Usage(0, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("lines", "version"),
+    [
+        (["cgroup cgroup rw,memory|memory", "cgroup cgroup rw,cpu,cpuacct|cpu", "cgroup2 cgroup2 rw|unified"], 1),
+        (["cgroup2 cgroup2 rw,nsdelegate|"], 2),
+        (["cgroup cgroup rw,name=systemd|systemd", "cgroup2 cgroup2 rw|unified"], 2),
+    ],
+)
+def test_the_mounts_tell_which_hierarchy_holds_the_controllers(
+    monkeypatch: pytest.MonkeyPatch, lines: list[str], version: int
+) -> None:
+    text = "".join(
+        f"31 23 0:{number} / /sys/fs/cgroup/{place} rw - {rest}\n"
+        for number, (rest, place) in enumerate(line.split("|") for line in lines)
+    )
+    monkeypatch.setattr(cgroup, "read_mounts", lambda: parse_mountinfo(text))
+    hierarchy = cgroup.open_hierarchy()
+    assert hierarchy.version == version
+    if version == 1:
+        assert hierarchy.roots["cpuacct"] == hierarchy.roots["cpu"] == Path("/sys/fs/cgroup/cpu")
+    else:
+        assert set(hierarchy.roots) == set(CONTROLLERS)
+
+
+def test_this_machine_has_one() -> None:
+    assert cgroup.open_hierarchy().roots["memory"].is_dir()

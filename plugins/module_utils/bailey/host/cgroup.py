@@ -10,7 +10,6 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 from ..limits import IoRates
@@ -39,7 +38,8 @@ class Enforced:
     """What the kernel holds a group to. Sizes are bytes, processors billionths; None is unlimited."""
 
     memory: int | None
-    memory_swap: int | None  # memory and swap together; None too where the kernel does not count swap
+    memory_swap: int | None  # memory and swap together
+    counts_swap: bool  # whether the kernel can limit swap (on v1 it may have been booted without that)
     memory_reservation: int | None
     nano_cpus: int | None
     cpu_shares: int | None  # on v1
@@ -69,11 +69,6 @@ class Hierarchy:
                 paths = {controller: root / relative for controller, root in self.roots.items()}
                 return GroupV2(paths) if self.version == 2 else GroupV1(paths)
         return None
-
-    @cached_property
-    def counts_swap(self) -> bool:
-        """Whether the kernel can limit swap (on v1 it may have been booted without that)."""
-        return self.version == 2 or (self.roots["memory"] / "memory.memsw.limit_in_bytes").exists()
 
 
 def open_hierarchy() -> Hierarchy:
@@ -132,6 +127,7 @@ class GroupV1(Group):
         return Enforced(
             memory=self._memory("memory.limit_in_bytes"),
             memory_swap=self._memory("memory.memsw.limit_in_bytes"),
+            counts_swap=bool(self._text("memory", "memory.memsw.limit_in_bytes")),
             memory_reservation=self._memory("memory.soft_limit_in_bytes"),
             nano_cpus=quota * NANO // period if quota and period and quota > 0 else None,
             cpu_shares=self._number("cpu", "cpu.shares"),
@@ -179,6 +175,7 @@ class GroupV2(Group):
         return Enforced(
             memory=memory,
             memory_swap=None if memory is None or swap is None else memory + swap,
+            counts_swap=bool(self._text("memory", "memory.swap.max")),
             memory_reservation=self._number("memory", "memory.low") or None,
             nano_cpus=self._nano_cpus(),
             cpu_shares=None,

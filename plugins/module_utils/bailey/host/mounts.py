@@ -68,7 +68,7 @@ def _unescape(text: str) -> str:
 def parse_mountinfo(text: str) -> list[Mount]:
     """Read the kernel's list; the order is that in which the mounts were made."""
     mounts = []
-    for line in text.splitlines():
+    for line in filter(None, text.split("\n")):
         left, _, right = line.partition(" - ")
         before, after = left.split(" "), right.split(" ")
         if len(before) < 6 or len(after) < 3:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..rlimits import KINDS, UNLIMITED, Rlimit
-from .files import read_text
 
 PROC = Path("/proc")
+_ENDED = (errno.ENOENT, errno.ENOTDIR, errno.ESRCH, errno.EINVAL)
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def read_process(pid: int | str, proc: Path = PROC) -> Process | None:
     text = read_of_process(proc / str(pid) / "status")
     if text is None:
         return None
-    fields = dict(line.partition(":\t")[::2] for line in text.splitlines())
+    fields = dict(line.partition(":\t")[::2] for line in text.split("\n"))
     if "CapBnd" not in fields or "NSpid" not in fields:
         return None
     return Process(
@@ -83,12 +83,13 @@ def read_meminfo(proc: Path = PROC) -> Mapping[str, int]:
 def read_of_process(path: Path) -> str | None:
     """Read a file of a process that may end at any moment; None where it has.
 
-    The kernel says ESRCH then, and EINVAL for the mounts of one that has ended and is not reaped yet.
+    The kernel says ESRCH then, and EINVAL for the mounts of one that has ended and is not reaped yet. A tenant
+    names its processes as it likes: the bytes need not be UTF-8, nor free of what Python takes for line ends.
     """
     try:
-        return read_text(path)
+        return path.read_bytes().decode(errors="surrogateescape")
     except OSError as error:
-        if error.errno in (errno.ESRCH, errno.EINVAL):
+        if error.errno in _ENDED:
             return None
         raise
 
