@@ -7,7 +7,7 @@ what they say is proven on the real ones by tests/integration/test_containers.py
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,12 @@ from bailey import carry
 from bailey.backends.base import Backend, Blueprint, Capabilities, Container
 from bailey.carry import Carrier, Host
 from bailey.enforcement import Check
-from bailey.errors import EnforcementError, EngineError
+from bailey.errors import BaileyError, EnforcementError, EngineError, HostError
 from bailey.host.cgroup import Hierarchy
 from bailey.host.quota import Quota, Volume
 from bailey.limits import Limits, LogLimit
 from bailey.planning import Action, Plan, Presence, find_presences, plan_instance, plan_removal
-from bailey.spec import STARTED, Spec, parse_spec
+from bailey.spec import STARTED, STOPPED, Spec, parse_spec
 from bailey.store import SpecStore, StoredSpec
 
 DECLARED = {
@@ -163,14 +163,16 @@ class World:
         self.quota.root.mkdir()
         self.store = SpecStore(root)
 
-    def change(self, declared: Mapping[str, object] | None, *, remove_volumes: bool = False) -> Action:
+    def change(
+        self, declared: Mapping[str, object] | None, *, remove_volumes: bool = False, state: str = STARTED
+    ) -> Action:
         host = Host(self.engine, self.quota, Hierarchy(2, {}), self.store, remove_volumes)
         presence = find_presences(self.engine.list()).get("web", Presence())
         stored = self.store.load().get("web")
         plan = (
             plan_removal("web", presence, stored)
             if declared is None
-            else plan_instance(parse_spec(declared), STARTED, presence, stored, [])
+            else plan_instance(parse_spec(declared), state, presence, stored, [])
         )
         self.memory.calls.clear()
         Carrier(host, self.quota.volumes()).carry_out(plan)
@@ -180,6 +182,11 @@ class World:
         containers = sorted((item["name"], item["running"], item["memory"]) for item in self.engine.containers.values())
         directories = sorted(str(path) for path in self.quota.root.rglob("*"))
         return containers, dict(self.quota.limits), directories, self.store.load()
+
+    def everything(self) -> tuple[object, ...]:
+        """Return that, the very containers included, and the content of every file."""
+        files = {path: path.read_text() for path in self.store.specs.parent.rglob("*") if path.is_file()}
+        return self.state(), {key: dict(item) for key, item in self.engine.containers.items()}, files
 
 
 @pytest.fixture
@@ -257,11 +264,164 @@ def test_a_removal_that_is_cut_off_can_be_repeated(world: World, step: str) -> N
     empty = world.state()
     world.change(DECLARED)
     world.memory.failing = step
-    with pytest.raises(EngineError):
+    with pytest.raises(HostError, match=f"{step} fails; it is not removed yet, the next run goes on with that"):
         world.change(None, remove_volumes=True)
     assert "web" in world.store.load()
     assert world.change(None, remove_volumes=True) is Action.REMOVE
     assert world.state() == empty
+
+
+class Interruption:
+    """Lets one of the steps fail that change a world: before it has done its work, or only after."""
+
+    def __init__(self, world: World, number: int, *, after: bool) -> None:
+        self.steps: list[str] = []
+        self.number = number
+        self.after = after
+        for owner, names in (
+            (world.engine, ("create", "start", "stop", "remove", "rename", "update")),
+            (world.quota, ("create", "set_limit", "remove")),
+            (world.store, ("write", "write_accounts", "delete", "forget")),
+        ):
+            for name in names:
+                setattr(owner, name, self._wrap(f"{type(owner).__name__}.{name}", getattr(owner, name)))
+
+    def _wrap(self, label: str, method: Callable[..., object]) -> Callable[..., object]:
+        def wrapped(*arguments: object) -> object:
+            self.steps.append(label)
+            failing = len(self.steps) - 1 == self.number
+            if failing and not self.after:
+                raise EngineError(f"{label} fails")
+            result = method(*arguments)
+            if failing:
+                raise EngineError(f"{label} is done, and fails")
+            return result
+
+        return wrapped
+
+
+# What makes something whose handle the caller never got clears up after itself: there is no "after" for it here.
+ALL_OR_NOTHING = {"MemoryEngine.create", "MemoryQuota.create", "SpecStore.write", "SpecStore.write_accounts"}
+RENAMED_UID = {**DECLARED, "user": 2001, "volumes": [], "disk_limit": None}
+
+
+def declare(world: World) -> None:
+    world.change(DECLARED)
+
+
+def stop_again(world: World) -> None:
+    world.change(DECLARED)
+    world.change(DECLARED, state=STOPPED)
+
+
+def lose_the_spec_file(world: World) -> None:
+    world.change(DECLARED)
+    world.store.forget("web")
+
+
+def cut_off_a_removal_of_the_old(world: World) -> None:
+    world.change(DECLARED)
+    (old,) = world.engine.containers
+    world.engine.containers["new"] = {**world.engine.containers[old]}
+    world.engine.rename(old, "web.bailey-old")
+    world.engine.stop(old, 0)
+
+
+def declare_without_data(world: World) -> None:
+    world.change({**RENAMED_UID, "user": 2000})
+
+
+def lose_the_container(world: World) -> None:
+    world.change(DECLARED)
+    world.engine.containers.clear()
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["undone", "done"])
+@pytest.mark.parametrize(
+    ("prepare", "declared", "state", "action"),
+    [
+        (lambda _world: None, DECLARED, STARTED, Action.CREATE),
+        (lambda _world: None, DECLARED, STOPPED, Action.CREATE),
+        (lose_the_container, UPDATED, STARTED, Action.CREATE),
+        (declare, REMADE, STARTED, Action.RECREATE),
+        (declare, REMADE, STOPPED, Action.RECREATE),
+        (stop_again, REMADE, STARTED, Action.RECREATE),
+        (lose_the_spec_file, REMADE, STARTED, Action.RECREATE),
+        (declare_without_data, RENAMED_UID, STARTED, Action.RECREATE),
+        (declare, UPDATED, STARTED, Action.UPDATE),
+        (lose_the_spec_file, DECLARED, STARTED, Action.UPDATE),
+        (cut_off_a_removal_of_the_old, DECLARED, STARTED, Action.UPDATE),
+        (stop_again, UPDATED, STARTED, Action.START),
+        (declare, UPDATED, STOPPED, Action.STOP),
+    ],
+)
+def test_whichever_step_fails_the_instance_is_as_it_was(
+    world: World,
+    tmp_path: Path,
+    prepare: Callable[[World], None],
+    declared: Mapping[str, object],
+    state: str,
+    action: Action,
+    after: bool,
+) -> None:
+    prepare(world)
+    interruption = Interruption(world, -1, after=after)
+    assert world.change(declared, state=state) is action
+    done, steps = world.everything(), interruption.steps
+    assert len(steps) >= 3
+    for number, step in enumerate(steps):
+        if after and step in ALL_OR_NOTHING:
+            continue
+        (tmp_path / f"{number}").mkdir()
+        other = World(tmp_path / f"{number}")
+        prepare(other)
+        before = other.everything()
+        Interruption(other, number, after=after)
+        with pytest.raises(BaileyError, match=f"{step} .*fails") as caught:
+            other.change(declared, state=state)
+        if step == "MemoryEngine.remove":  # the former container's removal, when all else is done
+            assert "it is as declared, but its former container " in str(caught.value)
+            assert other.store.load() == {"web": next(iter(done[0][3].values()))}  # type: ignore[index]
+        else:
+            assert other.everything() == before, step
+
+
+def test_a_former_container_that_is_left_goes_in_the_next_run(world: World) -> None:
+    world.change(DECLARED)
+    world.memory.failing = "remove"
+    with pytest.raises(HostError, match=r"it is as declared, but its former container id0 is left: remove fails"):
+        world.change(REMADE)
+    assert world.change(REMADE) is Action.UPDATE
+    assert [item["name"] for item in world.engine.containers.values()] == ["web"]
+
+
+@pytest.mark.parametrize(
+    ("declared", "failing", "left"),
+    [
+        (REMADE, ("start", "remove", "rename"), "the new container is left: remove fails.* could not be put back"),
+        (REMADE, ("create", "rename"), "create fails; and the former container could not be put back: rename fails"),
+        (
+            UPDATED,
+            ("start", "update"),
+            "start fails; and its former limits and state could not be put back: update fails",
+        ),
+    ],
+)
+def test_what_cannot_even_be_undone_is_told(
+    world: World, declared: Mapping[str, object], failing: tuple[str, ...], left: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.change(DECLARED)
+    seen: list[str] = []
+
+    def call(name: str) -> None:
+        # The first of them fails as the change goes forward, and all that come after it fail as it is undone.
+        if name == failing[0] or (failing[0] in seen and name in failing[1:]):
+            seen.append(name)
+            raise EngineError(f"{name} fails")
+
+    monkeypatch.setattr(world.memory, "call", call)
+    with pytest.raises(HostError, match=left):
+        world.change(declared)
 
 
 def test_a_removal_keeps_the_data_unless_told(world: World) -> None:
@@ -278,6 +438,25 @@ def test_a_recreation_that_was_cut_off_is_healed(world: World) -> None:
     assert world.change(DECLARED) is Action.RECREATE
     assert [item["name"] for item in world.engine.containers.values()] == ["web"]
     assert old not in world.engine.containers
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside one that is not proven"])
+def test_a_recreation_that_was_cut_off_and_fails_again_gives_the_old_container_its_name_back(
+    world: World, beside: bool
+) -> None:
+    world.change(DECLARED)
+    (old,) = world.engine.containers
+    world.engine.rename(old, "web.bailey-old")
+    world.engine.stop(old, 0)
+    if beside:
+        world.engine.containers["half"] = {"name": "web", "hash": "other", "running": True, "memory": 0}
+    world.memory.failing = "create"
+    with pytest.raises(EngineError, match="create fails"):
+        world.change(REMADE)
+    assert {key: (item["name"], item["running"]) for key, item in world.engine.containers.items()} == {
+        old: ("web", beside)  # it runs where its successor did
+    }
+    assert world.change(REMADE) is Action.RECREATE
 
 
 def test_the_spec_is_in_place_before_the_engine_is_asked(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .backends.base import Backend, Blueprint, Container, EngineMount
 from .enforcement import checks, failing, is_starting, read_container
-from .errors import BaileyError, EnforcementError
+from .errors import BaileyError, EnforcementError, HostError
 from .host.cgroup import Hierarchy
 from .host.quota import Quota, Volume
 from .names import LABEL_HASH, LABEL_NAME, PREDECESSOR_SUFFIX
@@ -54,7 +54,7 @@ class Carrier:
         if plan.spec is None:
             self._remove(plan)
             return
-        steps: dict[Action, Callable[[Plan, Spec], None]] = {
+        steps: dict[Action, Callable[[Plan, Spec], Container | None]] = {
             Action.CREATE: self._create,
             Action.RECREATE: self._recreate,
             Action.UPDATE: self._update,
@@ -62,21 +62,26 @@ class Carrier:
             Action.STOP: self._update,
         }
         with self._declared(plan, plan.spec):
-            steps[plan.action](plan, plan.spec)
+            superseded = steps[plan.action](plan, plan.spec)
+        if superseded is not None:
+            self._discard(superseded)
 
     @contextmanager
     def _declared(self, plan: Plan, spec: Spec) -> Iterator[None]:
         """Put the desired spec in place first, and the former one back where carrying it out fails."""
         store = self._host.store
         store.write(StoredSpec(spec.name, spec.uid, plan.state, spec.canonical()))
-        try:
+        with _undoing("its former spec file could not be put back", lambda: self._withdraw(plan)):
             yield
-        except BaseException:
-            if plan.stored is not None:
-                store.write(plan.stored)
-            elif plan.action is Action.CREATE:
-                store.delete(spec.name)
-            raise
+
+    def _withdraw(self, plan: Plan) -> None:
+        store = self._host.store
+        if plan.stored is not None:
+            store.write(plan.stored)
+        elif plan.action is Action.CREATE:
+            store.delete(plan.name)
+        else:
+            store.forget(plan.name)
 
     def _create(self, plan: Plan, spec: Spec) -> None:
         with self._volume(spec):
@@ -90,43 +95,40 @@ class Carrier:
             yield
             return
         before = self._volumes.get(spec.name)
+        made: list[Path] = []
         if before is None:
             quota.create(spec.name, limit, spec.uid, spec.uid)
-        else:
+            with _undoing("its new storage is left", lambda: quota.remove(spec.name)):
+                self._make_directories(spec, made)
+                yield
+            return
+        with _undoing("its storage is not as it was", lambda: self._restore_volume(before, made)):
             quota.set_limit(spec.name, limit)
-        made: list[Path] = []
-        try:
-            made.extend(self._make_directories(spec))
+            self._make_directories(spec, made)
             yield
-        except BaseException:
-            if before is None:
-                quota.remove(spec.name)
-            else:
-                quota.set_limit(spec.name, before.limit)
-                for path in made:
-                    shutil.rmtree(path)
-            raise
 
-    def _make_directories(self, spec: Spec) -> Iterator[Path]:
-        """Make the directories that are missing, and yield each that was made."""
+    def _restore_volume(self, before: Volume, made: Sequence[Path]) -> None:
+        self._host.quota.set_limit(before.name, before.limit)
+        for path in made:
+            shutil.rmtree(path)
+
+    def _make_directories(self, spec: Spec, made: list[Path]) -> None:
+        """Make the directories that are missing, and note each that was made."""
         for volume in spec.volumes:
             path = self._host.quota.root / spec.name / volume.directory
             if not path.exists():
                 path.mkdir(mode=0o700)
-                yield path
+                made.append(path)
                 os.chown(path, spec.uid, spec.uid)
 
     def _make(self, plan: Plan, spec: Spec) -> None:
         """Create the container, start it and prove its limits; remove it where any of that fails."""
         backend = self._host.backend
         container = backend.create(self._blueprint(spec))
-        try:
+        with _undoing("the new container is left", lambda: backend.remove(container)):
             if plan.state == STARTED:
                 backend.start(container)
                 self._prove(spec, container)
-        except BaseException:
-            backend.remove(container)
-            raise
 
     def _blueprint(self, spec: Spec) -> Blueprint:
         root = self._host.quota.root / spec.name
@@ -153,79 +155,103 @@ class Carrier:
         while is_starting(self._host.hierarchy, container) and time.monotonic() < deadline:
             time.sleep(_START_PAUSE)
 
-    def _recreate(self, plan: Plan, spec: Spec) -> None:
-        """Set the old container aside, prove a new one, then remove the old; put it back on failure."""
-        predecessor = self._set_aside(plan.presence, spec)
-        try:
+    def _recreate(self, plan: Plan, spec: Spec) -> Container:
+        """Set the old container aside and prove a new one; put the old one back on failure, else return it."""
+        predecessor = plan.presence.predecessor or plan.presence.current
+        assert predecessor is not None  # noqa: S101 - a recreate is planned only where a container is
+        with _undoing("the former container could not be put back", lambda: self._restore(predecessor, plan)):
+            self._set_aside(predecessor, plan.presence, spec)
             with self._volume(spec):
                 self._make(plan, spec)
-        except BaseException as error:
-            self._restore(predecessor, spec.name, error)
-            raise
-        self._host.backend.remove(predecessor.id)
+        return predecessor
 
-    def _set_aside(self, presence: Presence, spec: Spec) -> Container:
-        """Stop and rename the container that has proven itself, and return it.
+    def _set_aside(self, predecessor: Container, presence: Presence, spec: Spec) -> None:
+        """Stop and rename the container that has proven itself.
 
         Where an earlier recreate was cut off, that is the predecessor it left; the container beside it has
         not proven itself and goes.
         """
         backend, current = self._host.backend, presence.current
-        if presence.predecessor is not None:
-            if current is not None:
-                backend.remove(current.id)
-            return presence.predecessor
-        assert current is not None  # noqa: S101 - a recreate is planned only where a container is
-        backend.stop(current.id, spec.stop_grace_period)
-        backend.rename(current.id, spec.name + PREDECESSOR_SUFFIX)
-        return current
+        if current is not None and current is not predecessor:
+            backend.remove(current.id)
+        if predecessor.running:
+            backend.stop(predecessor.id, spec.stop_grace_period)
+        if current is predecessor:
+            backend.rename(predecessor.id, spec.name + PREDECESSOR_SUFFIX)
 
-    def _restore(self, predecessor: Container, name: str, error: BaseException) -> None:
+    def _restore(self, predecessor: Container, plan: Plan) -> None:
+        """Put a container back that was set aside, or was half-way to it: the engine knows how far it came."""
+        backend, current = self._host.backend, plan.presence.current
+        names = {item.id: item.name for item in backend.list()}
+        if current is not None and current is not predecessor and current.id in names:
+            return  # it could not even be moved out of the way
+        if names.get(predecessor.id) != plan.name:
+            backend.rename(predecessor.id, plan.name)
+        if plan.stored is not None:
+            self._host.store.write_accounts(plan.name, plan.stored.uid)
+        if any(container.running for container in plan.presence.containers):
+            backend.start(predecessor.id)
+
+    def _discard(self, predecessor: Container) -> None:
         try:
-            self._host.backend.rename(predecessor.id, name)
-            if predecessor.running:
-                self._host.backend.start(predecessor.id)
-        except BaileyError as second:
-            message = f"{error}; and the former container could not be put back: {second}"
-            raise EnforcementError(message) from error
+            self._host.backend.remove(predecessor.id)
+        except BaileyError as error:
+            message = f"it is as declared, but its former container {predecessor.id[:12]} is left: {error}"
+            raise HostError(message) from error
 
-    def _update(self, plan: Plan, spec: Spec) -> None:
+    def _update(self, plan: Plan, spec: Spec) -> Container | None:
         """Bring a container that can stay to its declared limits and state."""
         backend, current = self._host.backend, plan.presence.current
         assert current is not None  # noqa: S101 - an update is planned only where a container is
-        try:
-            with self._volume(spec):
-                backend.update(current.id, spec.limits, spec.restart)
-                if plan.state == STARTED:
-                    backend.start(current.id)
-                    self._prove(spec, current.id)
-                else:
-                    backend.stop(current.id, spec.stop_grace_period)
-        except BaseException:
-            self._revert(plan, current)
-            raise
-        if plan.presence.predecessor is not None:
-            backend.remove(plan.presence.predecessor.id)
+        with (
+            _undoing("its former limits and state could not be put back", lambda: self._revert(plan, current)),
+            self._volume(spec),
+        ):
+            backend.update(current.id, spec.limits, spec.restart)
+            if plan.state == STARTED:
+                backend.start(current.id)
+                self._prove(spec, current.id)
+            else:
+                backend.stop(current.id, spec.stop_grace_period)
+        return plan.presence.predecessor
 
     def _revert(self, plan: Plan, current: Container) -> None:
         """Give a container whose update failed its former limits back, and its former state."""
-        if plan.stored is None:
-            return
-        former = parse_spec(plan.stored.canonical)
-        self._host.backend.update(current.id, former.limits, former.restart)
-        if not current.running:
-            self._host.backend.stop(current.id, former.stop_grace_period)
+        backend = self._host.backend
+        if plan.stored is not None:
+            former = parse_spec(plan.stored.canonical)
+            backend.update(current.id, former.limits, former.restart)
+        if current.running:
+            backend.start(current.id)
+        else:
+            backend.stop(current.id, self._grace(plan.stored))
 
     def _remove(self, plan: Plan) -> None:
         """Remove every part of an instance; its spec file last, so that a removal cut off can be repeated."""
-        for container in plan.presence.containers:
-            self._host.backend.stop(container.id, self._grace(plan.stored))
-            self._host.backend.remove(container.id)
-        if self._host.remove_volumes and plan.name in self._volumes:
-            self._host.quota.remove(plan.name)
-        self._host.store.delete(plan.name)
+        try:
+            for container in plan.presence.containers:
+                self._host.backend.stop(container.id, self._grace(plan.stored))
+                self._host.backend.remove(container.id)
+            if self._host.remove_volumes and plan.name in self._volumes:
+                self._host.quota.remove(plan.name)
+            self._host.store.delete(plan.name)
+        except (BaileyError, OSError) as error:
+            raise HostError(f"{error}; it is not removed yet, the next run goes on with that") from error
 
     @staticmethod
     def _grace(stored: StoredSpec | None) -> float:
         declared = stored.canonical.get("stop_grace_period") if stored else None
         return parse_duration("stop_grace_period", declared) if declared else 10.0
+
+
+@contextmanager
+def _undoing(left: str, undo: Callable[[], None]) -> Iterator[None]:
+    """Undo a step where what follows it fails; where even that fails, the message says what is left."""
+    try:
+        yield
+    except BaseException as error:
+        try:
+            undo()
+        except (BaileyError, OSError) as second:
+            raise HostError(f"{error}; and {left}: {second}") from error
+        raise

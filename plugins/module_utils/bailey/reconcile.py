@@ -135,6 +135,10 @@ def _with_uids(
     """Give every spec its uid. What an instance left behind keeps its uid, so that no other can read it."""
     known = {name: volume.uid for name, volume in volumes.items()} | {name: item.uid for name, item in stored.items()}
     given = allocate({name: spec.user for name, spec in desired.specs.items()}, known, uids)
+    for name, spec in desired.specs.items():
+        volume = volumes.get(name)
+        if volume is not None and spec.volumes and volume.uid != given[name]:
+            raise InvalidValueError(f"{name}.user", given[name], f"{volume.uid}, whose the data in {volume.path} is")
     return replace(desired, specs={name: replace(spec, user=given[name]) for name, spec in desired.specs.items()})
 
 
@@ -247,6 +251,6 @@ def _run_batch(plans: Iterable[Plan], carrier: Carrier, pool: ThreadPoolExecutor
     for name, future in running.items():
         try:
             future.result()
-        except BaileyError as error:
+        except (BaileyError, OSError) as error:  # a full disk, say, is one instance's failure, too
             failures[name] = str(error)
     return failures

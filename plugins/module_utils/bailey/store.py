@@ -75,6 +75,10 @@ class SpecStore:
     def delete(self, name: str) -> None:
         """Forget an instance. The last step of its removal: while the file is there, it can be removed again."""
         shutil.rmtree(self.accounts / name, ignore_errors=True)
+        self.forget(name)
+
+    def forget(self, name: str) -> None:
+        """Take the spec file alone away: the account files stay, for a container has them mounted."""
         path = self.specs / f"{name}.json"
         if path.exists():
             path.unlink()
