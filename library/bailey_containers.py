@@ -55,7 +55,7 @@ options:
     type: dict
     default: {}
   workers:
-    description: How many containers are changed at a time.
+    description: How many containers are changed at a time, 1 to 64.
     type: int
     default: 8
 attributes:
@@ -145,6 +145,7 @@ from ..module_utils.bailey.apps import expand_apps
 from ..module_utils.bailey.hosts import missing_parts, open_host, parse_overcommit
 from ..module_utils.bailey.reconcile import Request, preview, reconcile
 from ..module_utils.bailey.uids import parse_uid_range
+from ..module_utils.bailey.units import parse_count
 from ..module_utils.bailey_ansible import HOST_ARGUMENTS, Outcome, run_module
 from ..module_utils.bailey_spec_arguments import CONTAINER_OPTIONS
 
@@ -170,7 +171,7 @@ def converge(params: dict[str, Any], check_mode: bool) -> Outcome:
         uids=parse_uid_range("uid_range", params["uid_range"]),
         purge=params["purge"],
         overcommit=parse_overcommit(params["overcommit"]),
-        workers=params["workers"],
+        workers=parse_count("workers", params["workers"], 1, 64),
     )
     missing = missing_parts(params) if check_mode else []
     report = preview(request) if missing else reconcile(request, open_host(params), check_mode=check_mode)

@@ -14,6 +14,7 @@ from .fields import Fields
 from .host.cgroup import open_hierarchy
 from .host.quota import open_quota
 from .store import SpecStore
+from .units import parse_count
 
 
 def open_host(settings: Mapping[str, Any]) -> Host:
@@ -25,7 +26,7 @@ def open_host(settings: Mapping[str, Any]) -> Host:
     if not root.is_dir():
         raise InvalidValueError("storage_path", str(root), "a directory, such as bailey_storage makes")
     return Host(
-        backend=DockerBackend(settings["docker_host"], float(settings["timeout"])),
+        backend=DockerBackend(settings["docker_host"], parse_count("timeout", settings["timeout"], 1, 3600)),
         quota=open_quota(root),
         hierarchy=open_hierarchy(),
         store=SpecStore(Path(settings["state_dir"])),

@@ -10,7 +10,7 @@ from typing import Any
 
 from .. import seccomp
 from ..capabilities import SYS_RESOURCE
-from ..errors import EngineError
+from ..errors import EngineError, HostError
 from ..host import proc
 from ..host.files import read_text
 from ..host.mounts import mount_holding
@@ -122,11 +122,15 @@ class DockerBackend(Backend):
 
     def _registry_header(self, name: str) -> dict[str, str]:
         registry = name.partition("/")[0]
-        auths = json.loads(read_text(self._client_config) or "{}").get("auths", {})
-        encoded = auths.get(registry, {}).get("auth")
+        try:
+            auths = json.loads(read_text(self._client_config) or "{}").get("auths", {})
+            encoded = auths.get(registry, {}).get("auth")
+            username, _, password = base64.b64decode(encoded or "").decode().partition(":")
+        except (ValueError, TypeError, AttributeError):
+            # Without its cause, in which the credentials could stand.
+            raise HostError(f"{self._client_config}: no configuration of the engine's client, log in again") from None
         if not encoded:
             return {}
-        username, _, password = base64.b64decode(encoded).decode().partition(":")
         account = {"username": username, "password": password, "serveraddress": registry}
         return {"X-Registry-Auth": base64.urlsafe_b64encode(json.dumps(account).encode()).decode()}
 

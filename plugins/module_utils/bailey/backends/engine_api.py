@@ -90,7 +90,10 @@ class EngineApi:
             return None
         if status >= 400:
             raise _failure(method, path, status, answer)
-        return _decode(answer)
+        try:
+            return _decode(answer)
+        except ValueError as error:
+            raise EngineError(f"{method} {path}: the engine's answer is not JSON", status) from error
 
     def _target(self, path: str, query: Mapping[str, object] | None) -> str:
         if self._prefix is None:
@@ -104,8 +107,11 @@ class EngineApi:
         status, answer = self._exchange("GET", "/version", None, {}, self.timeout)
         if status >= 400:
             raise _failure("GET", "/version", status, answer)
-        offered = tuple(int(part) for part in str(json.loads(answer)["ApiVersion"]).split("."))
-        return "/v{}.{}".format(*min(offered, _NEWEST_KNOWN))
+        try:
+            major, minor = (int(part) for part in json.loads(answer)["ApiVersion"].split("."))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise EngineError(f"docker_host: what answers at {self.docker_host} is no container engine") from error
+        return "/v{}.{}".format(*min((major, minor), _NEWEST_KNOWN))
 
     def _exchange(
         self, method: str, target: str, body: bytes | None, headers: Mapping[str, str], timeout: float
@@ -123,7 +129,8 @@ class EngineApi:
             except TimeoutError as error:
                 self._connection(True, timeout)
                 raise EngineUnavailableError(f"{method} {target}: no answer after {timeout:g} s") from error
-            except OSError as error:
+            except (OSError, http.client.HTTPException) as error:
+                self._connection(True, timeout)  # half an answer may be left on the old one
                 raise EngineUnavailableError(self._unavailable(error)) from error
         raise AssertionError("unreachable: the second pass returns or raises")
 
@@ -148,7 +155,7 @@ class EngineApi:
 
 def _failure(method: str, path: str, status: int, answer: bytes) -> EngineError:
     try:
-        message = json.loads(answer)["message"]
+        message = str(json.loads(answer)["message"])
     except (ValueError, KeyError, TypeError):
         message = answer.decode(errors="replace")[:500] or "no reason given"
     return EngineError(f"{method} {path}: {message.strip()}", status)
