@@ -1,0 +1,165 @@
+"""What a host and its engine take in, and the sums that a refusal shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+from bailey.admission import Ground, Overcommit, check_capacity, check_engine, check_host, check_ports
+from bailey.backends.base import Capabilities
+from bailey.errors import AdmissionError, InvalidValueError, UnsupportedError
+from bailey.host.quota import NoQuota, Quota, Volume
+from bailey.rlimits import Rlimit
+from bailey.spec import Spec, parse_spec
+
+GIB = 1 << 30
+ENGINE = Capabilities(
+    version="20.10",
+    runtimes=frozenset({"runc"}),
+    memory_minimum=6 << 20,
+    limits_layer=False,
+    limits_swap=True,
+    rlimits=frozenset({"nofile", "core"}),
+    rlimit_ceiling={"nofile": Rlimit(20_000, 20_000)},
+)
+
+
+class Disk(Quota):
+    """Ten gibibytes on a device, or on none; nothing is made here."""
+
+    kind = "btrfs"
+
+    def __init__(self, device: str | None = "/dev/loop0") -> None:
+        self._device = device
+
+    def device(self) -> str | None:
+        return self._device
+
+    def capacity(self) -> int:
+        return 10 * GIB
+
+    def volumes(self) -> dict[str, Volume]:
+        return {}
+
+    def create(self, name: str, limit: int | None, uid: int, gid: int) -> None:
+        raise AssertionError((name, limit, uid, gid))
+
+    def set_limit(self, name: str, limit: int | None) -> None:
+        raise AssertionError((name, limit))
+
+    def remove(self, name: str) -> None:
+        raise AssertionError(name)
+
+
+GROUND = Ground(cgroup_version=1, quota=Disk(), cpus=frozenset({0, 1}), memory=4 * GIB)
+
+
+def spec(name: str = "web", **fields: object) -> Spec:
+    required = {"name": name, "tenant": "ada", "image": "web:1", "mem_limit": "1G", "cpus": 0.5, "pids_limit": 9}
+    return parse_spec({**required, **fields})
+
+
+def test_what_fits_is_taken() -> None:
+    check_host(spec(cpus=2, cpuset="0-1", disk_limit="1G"), GROUND)
+    check_engine(spec(ulimits={"nofile": 20_000, "core": 0}), ENGINE)
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"cpus": 2.5}, "web.cpus"),
+        ({"cpuset": "1-2"}, "web.cpuset"),
+    ],
+)
+def test_processors_that_the_host_does_not_have_are_refused(fields: Mapping[str, object], field: str) -> None:
+    with pytest.raises(InvalidValueError) as refusal:
+        check_host(spec(**fields), GROUND)
+    assert refusal.value.details["field"] == field
+
+
+IO = {"blkio_config": {"device_read_bps": "1M"}}
+
+
+def test_cgroup_v1_binds_direct_io_only_and_that_has_to_be_known() -> None:
+    with pytest.raises(UnsupportedError, match="io_scope: direct accepts that"):
+        check_host(spec(**IO), GROUND)
+    check_host(spec(**IO, io_scope="direct"), GROUND)
+    check_host(spec(**IO), replace(GROUND, cgroup_version=2))
+
+
+def test_io_rates_need_a_device() -> None:
+    with pytest.raises(UnsupportedError, match="no block device"):
+        check_host(spec(**IO, io_scope="direct"), replace(GROUND, quota=_Deviceless()))
+
+
+class _Deviceless(Disk):
+    root = "/somewhere"  # type: ignore[assignment] # only shown
+
+    def __init__(self) -> None:
+        super().__init__(None)
+
+
+def test_a_disk_limit_needs_quotas(tmp_path: object) -> None:
+    nothing = NoQuota.__new__(NoQuota)
+    nothing.root = tmp_path  # type: ignore[assignment]
+    with pytest.raises(UnsupportedError, match="no quotas in force"):
+        check_host(spec(disk_limit="1G"), replace(GROUND, quota=nothing))
+
+
+@pytest.mark.parametrize(
+    ("fields", "engine", "field"),
+    [
+        ({"mem_limit": "4M", "shm_size": "1M", "tmpfs": []}, ENGINE, "web.mem_limit"),
+        ({"runtime": "kata"}, ENGINE, "web.runtime"),
+        ({}, replace(ENGINE, limits_swap=False), "web.memswap_limit"),
+        ({"read_only": False, "storage_opt": {"size": "1G"}}, ENGINE, "web.storage_opt.size"),
+        ({"ulimits": {"as": 1}}, ENGINE, "web.ulimits.as"),
+        ({"ulimits": {"nofile": 20_001}}, ENGINE, "web.ulimits.nofile"),
+        ({"ulimits": {"nofile": "unlimited"}}, ENGINE, "web.ulimits.nofile"),
+    ],
+)
+def test_what_the_engine_cannot_do_is_refused(fields: Mapping[str, object], engine: Capabilities, field: str) -> None:
+    with pytest.raises((InvalidValueError, UnsupportedError)) as refusal:
+        check_engine(spec(**fields), engine)
+    assert refusal.value.details["field"] == field
+
+
+@pytest.mark.parametrize(("one", "other"), [("", ""), ("0.0.0.0:", "127.0.0.1:"), ("127.0.0.1:", "0.0.0.0:")])
+def test_a_port_of_an_address_is_published_once(one: str, other: str) -> None:
+    with pytest.raises(InvalidValueError, match="a port that a does not publish"):
+        check_ports([spec("a", ports=[f"{one}8001:80"]), spec("b", ports=[f"{other}8001:81"])])
+
+
+@pytest.mark.parametrize("other", ["127.0.0.2:8001:80", "8002:80", "8001:80/udp"])
+def test_other_addresses_ports_and_protocols_are_free(other: str) -> None:
+    check_ports([spec("a", ports=["8001:80"]), spec("b", ports=[other])])
+
+
+def limits(**fields: object) -> dict[str, object]:
+    return {name: spec(name, **fields).limits for name in ("a", "b", "c", "d", "e")}
+
+
+@pytest.mark.parametrize(
+    ("fields", "shown"),
+    [
+        ({"mem_limit": "1G"}, "5 instances declare mem_limit 5G together; the host has 4G times overcommit 1 = 4G"),
+        ({"mem_limit": "1M", "shm_size": "4K", "tmpfs": []}, ""),
+        ({"mem_limit": "64M", "cpus": 0.5}, "declare cpus 2.5 together; the host has 2 times"),
+        ({"mem_limit": "64M", "cpus": 0.1, "disk_limit": "3G"}, "declare disk_limit 15G together; the host has 10G"),
+    ],
+)
+def test_a_refusal_shows_the_sum_that_is_too_large(fields: Mapping[str, object], shown: str) -> None:
+    declared = limits(**{"cpus": 0.1, **fields})
+    if not shown:
+        check_capacity(declared, GROUND, Overcommit())  # type: ignore[arg-type]
+        return
+    with pytest.raises(AdmissionError) as refusal:
+        check_capacity(declared, GROUND, Overcommit())  # type: ignore[arg-type]
+    assert shown in str(refusal.value)
+
+
+def test_overcommit_promises_more() -> None:
+    check_capacity(limits(cpus=0.1), GROUND, Overcommit(memory=1.25))  # type: ignore[arg-type]
+    with pytest.raises(AdmissionError, match=r"times overcommit 1\.2 "):
+        check_capacity(limits(cpus=0.1), GROUND, Overcommit(memory=1.2))  # type: ignore[arg-type]
