@@ -28,8 +28,10 @@ HERE = Presence(CONTAINER)
 
 
 def plan(spec: Spec = SPEC, presence: Presence = HERE, state: str = STARTED, **known: object):
-    stored = known.get("stored", STORED)
-    return plan_instance(spec, state, presence, stored, known.get("results", []))
+    running = presence.current is not None and presence.current.running
+    return plan_instance(
+        spec, state, presence, known.get("stored", STORED), known.get("results", [] if running else None)
+    )
 
 
 def changed(**fields: object) -> Spec:
@@ -104,6 +106,12 @@ def test_an_image_that_moved_is_a_change() -> None:
 def test_the_state_follows_the_declaration(running: bool, state: str, action: Action) -> None:
     presence = Presence(replace(CONTAINER, running=running))
     assert plan(presence=presence, state=state, stored=replace(STORED, state=state)).action is action
+
+
+def test_a_running_container_that_cannot_be_read_back_is_not_taken_for_enforced() -> None:
+    assert plan(results=None).action is Action.START
+    stopped = replace(STORED, state=STOPPED)
+    assert plan(results=None, state=STOPPED, stored=stopped).action is Action.STOP
 
 
 def test_a_lost_spec_file_is_written_again() -> None:

@@ -87,7 +87,8 @@ def plan_instance(
 ) -> Plan:
     """Plan what a declared instance needs.
 
-    `results` are the kernel's checks of its running container, None where none runs.
+    `results` are the kernel's checks of its running container, None where the kernel knows of none that runs;
+    what could not be read back is never taken for enforced.
     """
     plan = Plan(spec.name, Action.NONE, presence, spec, state, stored)
     if presence.current is None and presence.predecessor is None:
@@ -96,7 +97,7 @@ def plan_instance(
         return plan
     recreate = _compare_declarations(plan, spec) | _compare_containers(plan, spec, presence)
     recreate |= _compare_kernel(plan, spec, results or [])
-    plan.action = Action.RECREATE if recreate else _living_action(plan, presence, state)
+    plan.action = Action.RECREATE if recreate else _living_action(plan, presence, state, read_back=results is not None)
     return plan
 
 
@@ -137,9 +138,13 @@ def _compare_kernel(plan: Plan, spec: Spec, results: Iterable[Check]) -> bool:
     return not LIVE_FIELDS.issuperset(check.field for check in broken)
 
 
-def _living_action(plan: Plan, presence: Presence, state: str) -> Action:
-    """Tell what a container that can stay needs, and record a state that is not the declared one."""
-    running = presence.current is not None and presence.current.running
+def _living_action(plan: Plan, presence: Presence, state: str, *, read_back: bool) -> Action:
+    """Tell what a container that can stay needs, and record a state that is not the declared one.
+
+    It runs as declared only where the kernel says so; to be stopped, the engine's word is enough.
+    """
+    known = presence.current is not None and presence.current.running
+    running = read_back if state == STARTED else known
     if plan.differences.add(f"{plan.name}.state", STARTED if running else STOPPED, state):
         return Action.START if state == STARTED else Action.STOP
     if plan.stored is not None:

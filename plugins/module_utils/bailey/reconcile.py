@@ -103,7 +103,10 @@ def preview(request: Request) -> Report:
     """Tell what reconcile would do on a host on which nothing of the platform is yet: make all that is declared."""
     desired = _with_uids(_read(request), {}, {}, request.uids)
     return Report(
-        {name: plan_instance(spec, desired.states[name], Presence(), None, []) for name, spec in desired.specs.items()},
+        {
+            name: plan_instance(spec, desired.states[name], Presence(), None, None)
+            for name, spec in desired.specs.items()
+        },
         kept_volumes=(),
     )
 
@@ -175,12 +178,12 @@ def _plan(
     return plans
 
 
-def _read_back(spec: Spec, presence: Presence, volume: Volume | None, host: Host) -> list[Check]:
-    """Check a running container against the kernel; nothing where none runs."""
+def _read_back(spec: Spec, presence: Presence, volume: Volume | None, host: Host) -> list[Check] | None:
+    """Check a running container against the kernel; None where none runs, whatever the engine says of it."""
     if presence.current is None or not presence.current.running:
-        return []
+        return None
     reading = read_container(host.hierarchy, presence.current.id)
-    return [] if reading is None else checks(spec, reading, volume, host.io_devices)
+    return None if reading is None else checks(spec, reading, volume, host.io_devices)
 
 
 def _kept_volumes(plans: Mapping[str, Plan], volumes: Mapping[str, Volume], removed: bool) -> list[str]:
