@@ -455,6 +455,7 @@ class Modules:
 
     directory: Path
     printed: list[str] = field(default_factory=list)
+    package: str = "payload"
 
     def __post_init__(self) -> None:
         """Lay library and module_utils side by side, as Ansible ships them to a host."""
