@@ -145,6 +145,13 @@ class User:
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
+    def await_name(self) -> None:
+        """Wait until the engine finds the registry's name: Go's resolver reads /etc/hosts every five seconds only."""
+        deadline = time.monotonic() + 15
+        while "no such host" in self.docker("pull", self.image).stderr:
+            assert time.monotonic() < deadline, "the engine does not find the registry's name"
+            time.sleep(0.3)
+
     def give(self, ca: Path, password: str = PASSWORD) -> bool:
         credentials = Credentials("bailey", password)
         return bool(engine_files.present(self.files, ca.read_text(), credentials, check_mode=False))
@@ -169,6 +176,7 @@ def user(registry: Registry, engine: Engine) -> Iterator[User]:
     with ExitStack() as stack:
         stack.enter_context(hosts_entry(f"{registry.declared.endpoint.address} {NAME}"))
         stack.callback(lambda: engine_files.absent(files, check_mode=False))
+        made.await_name()
         archive = registry.root / "rootfs.tar"
         with tarfile.open(archive, "w") as tar, Path("/dev/urandom").open("rb") as noise:
             member = tarfile.TarInfo("content")
@@ -459,7 +467,7 @@ class Modules:
 
     def __post_init__(self) -> None:
         """Lay library and module_utils side by side, as Ansible ships them to a host."""
-        package = self.directory / "shipped"
+        package = self.directory / self.package
         package.mkdir()
         (package / "library").symlink_to(REPOSITORY / "library")
         (package / "module_utils").symlink_to(REPOSITORY / "plugins/module_utils")
@@ -467,7 +475,7 @@ class Modules:
     def run(self, module: str, arguments: dict[str, object], *, check_mode: bool = False) -> dict[str, Any]:
         given = {"ANSIBLE_MODULE_ARGS": {**arguments, "_ansible_check_mode": check_mode, "_ansible_diff": True}}
         done = subprocess.run(
-            [sys.executable, "-m", f"shipped.library.{module}"],
+            [sys.executable, "-m", ".".join((self.package, "library", module))],
             input=json.dumps(given),
             capture_output=True,
             text=True,
