@@ -7,97 +7,32 @@ Needs root, docker-registry and htpasswd.
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
 import tarfile
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from plugins.module_utils.bailey.errors import BaileyError, EngineError, EngineUnavailableError
-from plugins.module_utils.bailey.images import context, manage
-from plugins.module_utils.bailey.images.engine import LABEL, Credentials
+from plugins.module_utils.bailey.images import manage
+from plugins.module_utils.bailey.images.engine import LABEL
 from plugins.module_utils.bailey.images.engine import Engine as ImageEngine
 from plugins.module_utils.bailey.images.reference import parse_repository
 from plugins.module_utils.bailey.images.source import (
     ArchiveSource,
-    BuildSource,
     ImageConfig,
     MissingInputError,
     RootfsSource,
 )
 from tests.ground.engine import Engine
+from tests.integration.fixtures.images import NAME, build, inspected, present, tags
 
-ROOT = Path(__file__).parents[2]
-NAME = "bailey-image-test"
-PASSWORD = "only-for-this-test"
+pytest_plugins = ["tests.integration.fixtures.images"]
 
-
-@pytest.fixture
-def images(engine: Engine) -> Iterator[ImageEngine]:
-    with closing(ImageEngine(engine.docker_host, timeout=120)) as opened:
-        yield opened
-
-
-@pytest.fixture(autouse=True)
-def left(engine: Engine, base_image: str) -> Iterator[Callable[[], set[str]]]:
-    """Tell which images the engine has that it did not have before; at the end remove what the test named."""
-
-    def listed() -> set[str]:
-        return set(engine.docker("images", "--all", "--quiet", "--no-trunc").split())
-
-    assert base_image
-    before = listed()
-    yield lambda: listed() - before
-    tags = engine.docker("images", "--format", "{{.Repository}}:{{.Tag}}").split()
-    ours = [tag for tag in tags if f"{NAME}" in tag]
-    containers = engine.docker("ps", "--all", "--quiet", "--filter", f"name={NAME}").split()
-    if containers:
-        engine.docker("rm", "--force", *containers)
-    if ours:
-        engine.docker("rmi", "--force", *ours)
-    assert listed() <= before
-
-
-@pytest.fixture
-def rootfs(tmp_path: Path) -> Path:
-    root = tmp_path / "rootfs"
-    (root / "etc").mkdir(parents=True)
-    (root / "etc/motd").write_text("one\n")
-    (root / "etc/link").symlink_to("motd")
-    return root
-
-
-@pytest.fixture
-def declared(tmp_path: Path, rootfs: Path) -> manage.Desired:
-    specs = tmp_path / "specs"
-    specs.mkdir()
-    return manage.Desired(parse_repository("name", NAME), "current", RootfsSource(rootfs), specs=specs)
-
-
-def build(dockerfile: str, base: str, **files: str) -> BuildSource:
-    entries = [context.Entry(path, 0o644, text.encode()) for path, text in files.items()]
-    return BuildSource([context.Entry("Dockerfile", 0o644, dockerfile.encode()), *entries], base=base)
-
-
-def present(images: ImageEngine, desired: manage.Desired, check_mode: bool = False) -> manage.Report:
-    return manage.present(images, desired, check_mode=check_mode)
-
-
-def tags(engine: Engine, name: str = NAME) -> set[str]:
-    return set(engine.docker("images", "--format", "{{.Tag}}", name).split())
-
-
-def inspected(engine: Engine, reference: str) -> dict[str, Any]:
-    return dict(json.loads(engine.docker("image", "inspect", reference))[0])
+pytestmark = pytest.mark.usefixtures("left")
 
 
 def test_a_root_file_system_becomes_an_image_once(
@@ -353,215 +288,3 @@ def test_an_unknown_base_is_one_message_and_in_check_mode_a_warning(
 def test_an_engine_that_is_down_is_one_message(tmp_path: Path) -> None:
     with pytest.raises(EngineUnavailableError, match=r"docker_host: the engine at unix://.*none\.sock does not answer"):
         ImageEngine(f"unix://{tmp_path}/none.sock", timeout=5)
-
-
-class Registry:
-    """A registry with one account on loopback, where engines accept plain HTTP."""
-
-    def __init__(self, root: Path) -> None:
-        with closing(socket.socket()) as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
-        account = subprocess.run(
-            ["htpasswd", "-nbB", "tester", PASSWORD], check=True, capture_output=True, text=True
-        ).stdout
-        (root / "htpasswd").write_text(account)
-        (root / "config.yml").write_text(
-            f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {root}/data}}, delete: {{enabled: true}}}}\n"
-            f"http: {{addr: '127.0.0.1:{self.port}', secret: any}}\n"
-            f"auth: {{htpasswd: {{realm: test, path: {root}/htpasswd}}}}\n"
-        )
-        self.requests: list[str] = []
-        self.process = subprocess.Popen(
-            ["docker-registry", "serve", str(root / "config.yml")],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        threading.Thread(target=self._read, daemon=True).start()
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            with closing(socket.socket()) as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            time.sleep(0.05)
-        pytest.fail("the registry does not listen:\n" + "".join(self.requests))
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        self.requests.extend(self.process.stdout)
-
-    @property
-    def name(self) -> str:
-        return f"127.0.0.1:{self.port}/{NAME}"
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait(10)
-
-
-@pytest.fixture
-def registry(tmp_path: Path) -> Iterator[Registry]:
-    root = tmp_path / "registry"
-    root.mkdir()
-    made = Registry(root)
-    try:
-        yield made
-    finally:
-        made.stop()
-
-
-def test_both_tags_are_pushed_once(
-    images: ImageEngine, declared: manage.Desired, rootfs: Path, registry: Registry
-) -> None:
-    repository = parse_repository("name", registry.name)
-    account = Credentials("tester", PASSWORD)
-    declared = replace(declared, repository=repository, push=True, credentials=account)
-    made = present(images, declared)
-    tag = (made.inputs or "")[:12]
-    assert sorted(made.pushed) == sorted([tag, "current"])
-    digest = images.registry_digest(f"{registry.name}:current", account)
-    assert digest == images.registry_digest(f"{registry.name}:{tag}", account) is not None
-    assert not present(images, declared).differences
-
-    (rootfs / "etc/motd").write_text("two\n")
-    assert "current" in present(images, declared).pushed
-    assert images.registry_digest(f"{registry.name}:current", account) != digest
-    (rootfs / "etc/motd").write_text("one\n")
-    assert present(images, declared).pushed == ["current"]
-    assert images.registry_digest(f"{registry.name}:current", account) == digest
-    assert not present(images, declared).differences
-
-
-@pytest.mark.parametrize("credentials", [None, Credentials("tester", "not-the-password")])
-def test_a_refused_login_is_one_message_before_anything_is_made(
-    images: ImageEngine,
-    declared: manage.Desired,
-    registry: Registry,
-    left: Callable[[], set[str]],
-    credentials: Credentials | None,
-) -> None:
-    repository = parse_repository("name", registry.name)
-    declared = replace(declared, repository=repository, push=True, credentials=credentials)
-    with pytest.raises(EngineError, match="asking the registry for") as caught:
-        present(images, declared)
-    assert "not-the-password" not in str(caught.value)
-    assert left() == set()
-
-
-def test_a_registry_that_is_down_stops_a_run_and_warns_in_check_mode(
-    images: ImageEngine, declared: manage.Desired, registry: Registry, left: Callable[[], set[str]]
-) -> None:
-    registry.stop()
-    declared = replace(declared, repository=parse_repository("name", registry.name), push=True)
-    with pytest.raises(EngineError, match="asking the registry for"):
-        present(images, declared)
-    report = present(images, declared, check_mode=True)
-    assert sorted(report.pushed) == sorted([(report.inputs or "")[:12], "current"])
-    assert report.warnings
-    assert left() == set()
-
-
-@dataclass(frozen=True)
-class Module:
-    """The module as Ansible runs it, with the host's Python and its SDK."""
-
-    engine: Engine
-    results: Path
-
-    def run(self, arguments: dict[str, Any], *options: str) -> dict[str, Any]:
-        """Return the result, which no secret of ours may be in at any verbosity."""
-        done = subprocess.run(
-            [
-                str(Path(sys.executable).with_name("ansible")),
-                "localhost",
-                *("--connection", "local", "--inventory", "localhost,", "--module-name", "bailey_image", "-vvv"),
-                *("--args", json.dumps({"docker_host": self.engine.docker_host, **arguments})),
-                *("--tree", str(self.results)),
-                *options,
-            ],
-            cwd=ROOT,
-            env={**os.environ, "LC_ALL": "C.UTF-8"},
-            capture_output=True,
-            check=False,
-        )
-        text = (self.results / "localhost").read_text()
-        assert PASSWORD not in text
-        result: dict[str, Any] = json.loads(text)
-        assert (done.returncode != 0) == ("msg" in result)
-        return result
-
-
-@pytest.fixture
-def module(engine: Engine, tmp_path: Path) -> Module:
-    return Module(engine, tmp_path / "results")
-
-
-def test_the_module_from_nothing_to_nothing(
-    module: Module, rootfs: Path, tmp_path: Path, registry: Registry, left: Callable[[], set[str]]
-) -> None:
-    declared = {
-        "name": registry.name,
-        "rootfs": {"path": str(rootfs), "cmd": ["/x"]},
-        "push": True,
-        "keep": 1,
-        "registry_username": "tester",
-        "registry_password": PASSWORD,
-        "specs_directory": str(tmp_path / "none"),
-    }
-    previewed = module.run(declared, "--check", "--diff")
-    assert previewed["changed"]
-    assert previewed["built"]
-    assert left() == set()
-
-    made = module.run(declared)
-    assert made["changed"]
-    assert sorted(made["pushed"]) == sorted([made["inputs"][:12], "current"])
-    again = module.run(declared)
-    assert not again["changed"]
-
-    (rootfs / "etc/motd").write_text("two\n")
-    changed = module.run(declared)
-    assert changed["removed"] == [made["inputs"][:12]]
-
-    assert "mutually exclusive" in module.run({**declared, "archive": str(rootfs)})["msg"]
-
-    absent = {"name": registry.name, "state": "absent", "specs_directory": str(tmp_path / "none")}
-    assert module.run(absent, "--check")["changed"]
-    assert module.run(absent)["removed"] == sorted([changed["inputs"][:12], "current"])
-    assert not module.run(absent)["changed"]
-    assert left() == set()
-
-
-def test_the_module_builds_what_it_is_given_inline(module: Module, base_image: str) -> None:
-    dockerfile = "QVJHIEJBU0UKRlJPTSAke0JBU0V9Cg=="  # ARG BASE, FROM ${BASE}
-    build_options = {"files": [{"path": "Dockerfile", "content": dockerfile}], "base": base_image}
-    assert module.run({"name": NAME, "build": build_options})["built"]
-    assert not module.run({"name": NAME, "build": build_options})["changed"]
-
-    secret = module.run({"name": NAME, "build": {**build_options, "args": {"API_TOKEN": "0815"}}})["msg"]
-    assert secret.startswith("build.args.API_TOKEN: the value is not valid")
-    assert "0815" not in secret
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"name": "a:1", "rootfs": {"path": "/srv"}}, "name: 'a:1' is not valid; allowed: a repository without tag"),
-        ({"name": "a", "tag": "0123456789ab", "rootfs": {"path": "/srv"}}, "tag: '0123456789ab' is not valid"),
-        ({"name": "a"}, "state: 'present' is not valid; allowed: exactly one of rootfs, build and archive"),
-        ({"name": "a", "keep": 0, "rootfs": {"path": "/srv"}}, "keep: 0 is not valid; allowed: a whole number"),
-        ({"name": "a", "rootfs": {"path": "/nowhere"}}, "rootfs.path: there is no /nowhere on this host"),
-        ({"name": "a", "rootfs": {"path": "/"}}, "rootfs.path: '/' is not valid"),
-        ({"name": "a", "archive": "/etc/passwd"}, "archive: '/etc/passwd' is not valid; allowed: an archive"),
-        ({"name": "a", "build": {"context": "/nowhere"}}, "build.context: '/nowhere' is not valid"),
-        ({"name": "a", "state": "absent", "docker_host": "unix:///nowhere"}, "docker_host: the engine at unix:///now"),
-    ],
-)
-def test_bad_input_is_one_message(
-    module: Module, left: Callable[[], set[str]], arguments: dict[str, Any], message: str
-) -> None:
-    result = module.run(arguments)
-    assert result["msg"].startswith(message)
-    assert not result.get("changed")
-    assert left() == set()

@@ -7,50 +7,24 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
-import tarfile
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from bailey.errors import HostError
 from bailey.registry import authority, certificates, listeners, server, survey
-from bailey.registry import engine as engine_files
 from bailey.registry.accounts import MissingPasswordError
-from bailey.registry.authority import Lifetimes
-from bailey.registry.client import Credentials, RegistryClient, RegistryError
-from bailey.registry.settings import Endpoint, Locations
+from bailey.registry.client import RegistryError
 
-from tests.ground.engine import Engine
+from tests.integration.fixtures.registry import IMAGE, LIFETIMES, NAME, PASSWORD, Registry, User
 
-REPOSITORY = Path(__file__).parents[2]
-NAME = "registry-test.bailey.internal"
-ACCOUNT = "daemon"  # an account of every Debian, with a group of its name
-PASSWORD = "only-for-this-test"
-IMAGE = "bailey-registry-test"
-LIFETIMES = Lifetimes(certificate_days=365, renew_before_days=60, authority_days=3650)
-
-
-def primary_address() -> str:
-    """The address from which this host would leave; nothing is sent."""
-    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as probe:
-        probe.connect(("192.0.2.1", 9))
-        return str(probe.getsockname()[0])
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("", 0))
-        return int(probe.getsockname()[1])
+pytest_plugins = ["tests.integration.fixtures.registry"]
 
 
 def snapshot(root: Path) -> dict[str, tuple[int, bytes]]:
@@ -58,133 +32,6 @@ def snapshot(root: Path) -> dict[str, tuple[int, bytes]]:
         str(path): (path.stat().st_mode, path.read_bytes() if path.is_file() else b"")
         for path in sorted(root.rglob("*"))
     }
-
-
-@dataclass
-class Registry:
-    """A registry of the test's own in a directory of its own."""
-
-    root: Path
-    declared: server.Declared
-    process: subprocess.Popen[bytes] | None = None
-    log: list[str] = field(default_factory=list)
-
-    @property
-    def locations(self) -> Locations:
-        return self.declared.locations
-
-    @property
-    def ca(self) -> Path:
-        return self.locations.authority_certificate
-
-    def converge(self, now: datetime | None = None, *, check_mode: bool = False) -> server.Report:
-        return server.present(self.declared, now or datetime.now(UTC), check_mode=check_mode)
-
-    def start(self) -> None:
-        output = (self.root / "log").open("ab")
-        argv = ["docker-registry", "serve", str(self.locations.configuration)]
-        self.process = subprocess.Popen(
-            argv, user=ACCOUNT, group=ACCOUNT, extra_groups=[], stdout=output, stderr=output
-        )
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            with closing(socket.socket()) as probe:
-                if probe.connect_ex((self.declared.endpoint.address, self.declared.endpoint.port)) == 0:
-                    return
-            time.sleep(0.05)
-        pytest.fail(f"the registry does not listen: {(self.root / 'log').read_text()}")
-
-    def stop(self) -> None:
-        if self.process is not None:
-            self.process.terminate()
-            self.process.wait(10)
-            self.process = None
-
-    def client(self, password: str | None = PASSWORD, ca: Path | None = None) -> RegistryClient:
-        credentials = Credentials("bailey", password) if password else None
-        endpoint = self.declared.endpoint
-        return RegistryClient(NAME, endpoint.port, ca or self.ca, credentials, address=endpoint.address)
-
-
-@pytest.fixture
-def registry() -> Iterator[Registry]:
-    root = Path(tempfile.mkdtemp(prefix="bailey-registry-test-"))
-    root.chmod(0o755)
-    address = primary_address()
-    declared = server.Declared(
-        endpoint=Endpoint.parse(NAME, address, None, free_port()),
-        locations=Locations(root / "etc/registry", root / "etc/pki", root / "etc/secrets", root / "data"),
-        lifetimes=LIFETIMES,
-        account=ACCOUNT,
-        username="bailey",
-        password=PASSWORD,
-        generate_password=False,
-    )
-    made = Registry(root, declared)
-    try:
-        yield made
-    finally:
-        made.stop()
-        shutil.rmtree(root)
-
-
-@dataclass(frozen=True)
-class User:
-    """Who uses the engine, with trust in and a login to one registry."""
-
-    engine: Engine
-    files: engine_files.EngineFiles
-    image: str
-
-    def docker(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        argv = ["docker", "--host", self.engine.docker_host, "--config", str(self.files.config.parent), *arguments]
-        return subprocess.run(argv, capture_output=True, text=True, check=False)
-
-    def must(self, *arguments: str) -> str:
-        done = self.docker(*arguments)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
-
-    def await_name(self) -> None:
-        """Wait until the engine finds the registry's name: Go's resolver reads /etc/hosts every five seconds only."""
-        deadline = time.monotonic() + 15
-        while "no such host" in self.docker("pull", self.image).stderr:
-            assert time.monotonic() < deadline, "the engine does not find the registry's name"
-            time.sleep(0.3)
-
-    def give(self, ca: Path, password: str = PASSWORD) -> bool:
-        credentials = Credentials("bailey", password)
-        return bool(engine_files.present(self.files, ca.read_text(), credentials, check_mode=False))
-
-
-@contextmanager
-def hosts_entry(line: str) -> Iterator[None]:
-    """A line in /etc/hosts, written in place: in a container that file cannot be replaced."""
-    hosts = Path("/etc/hosts")
-    hosts.write_text(hosts.read_text().rstrip("\n") + f"\n{line}\n")
-    try:
-        yield
-    finally:
-        hosts.write_text("".join(f"{kept}\n" for kept in hosts.read_text().splitlines() if kept != line))
-
-
-@pytest.fixture
-def user(registry: Registry, engine: Engine) -> Iterator[User]:
-    reference = f"{NAME}:{registry.declared.endpoint.port}"
-    files = engine_files.EngineFiles(reference, engine_files.CERTS_D, registry.root / "docker" / "config.json")
-    made = User(engine, files, f"{reference}/{IMAGE}:1")
-    with ExitStack() as stack:
-        stack.enter_context(hosts_entry(f"{registry.declared.endpoint.address} {NAME}"))
-        stack.callback(lambda: engine_files.absent(files, check_mode=False))
-        made.await_name()
-        archive = registry.root / "rootfs.tar"
-        with tarfile.open(archive, "w") as tar, Path("/dev/urandom").open("rb") as noise:
-            member = tarfile.TarInfo("content")
-            member.size = 70_000
-            tar.addfile(member, noise)
-        made.must("import", str(archive), made.image)
-        stack.callback(lambda: made.docker("rmi", "--force", made.image))
-        yield made
 
 
 def test_the_first_run_writes_and_the_second_does_not(registry: Registry) -> None:
@@ -455,87 +302,3 @@ def test_absent_removes_all_and_only_that(registry: Registry) -> None:
     assert server.absent(registry.locations, remove_data=True, check_mode=False)
     assert not registry.locations.storage.exists()
     assert not server.absent(registry.locations, remove_data=True, check_mode=False)
-
-
-@dataclass(frozen=True)
-class Modules:
-    """The modules as Ansible runs them, a process each; their output is kept, to be searched for secrets."""
-
-    directory: Path
-    printed: list[str] = field(default_factory=list)
-    package: str = "payload"
-
-    def __post_init__(self) -> None:
-        """Lay library and module_utils side by side, as Ansible ships them to a host."""
-        package = self.directory / self.package
-        package.mkdir()
-        (package / "library").symlink_to(REPOSITORY / "library")
-        (package / "module_utils").symlink_to(REPOSITORY / "plugins/module_utils")
-
-    def run(self, module: str, arguments: dict[str, object], *, check_mode: bool = False) -> dict[str, Any]:
-        given = {"ANSIBLE_MODULE_ARGS": {**arguments, "_ansible_check_mode": check_mode, "_ansible_diff": True}}
-        done = subprocess.run(
-            [sys.executable, "-m", ".".join((self.package, "library", module))],
-            input=json.dumps(given),
-            capture_output=True,
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(self.directory)},
-            check=False,
-        )
-        self.printed.append(done.stdout + done.stderr)
-        result: dict[str, Any] = json.loads(done.stdout)
-        return result
-
-
-def test_the_modules_say_what_they_do_and_keep_secrets(registry: Registry, tmp_path: Path) -> None:
-    modules = Modules(tmp_path)
-    endpoint, where = registry.declared.endpoint, registry.locations
-    directories = {"config_dir": where.config, "authority_dir": where.authority, "secrets_dir": where.secrets}
-    places: dict[str, object] = {name: str(path) for name, path in directories.items()}
-    server_side = {**places, "storage_dir": str(where.storage), "account": ACCOUNT, "name": NAME}
-    server_side |= {"address": endpoint.address, "port": endpoint.port, "password": PASSWORD}
-    client_files = {"docker_config": str(registry.root / "docker/config.json")}
-    client_side = {**client_files, "name": NAME, "port": endpoint.port, "certs_dir": str(registry.root / "certs.d")}
-
-    assert modules.run("bailey_registry", server_side, check_mode=True)["changed"]
-    assert not list(registry.root.iterdir())
-    first = modules.run("bailey_registry", server_side)
-    assert first["changed"]
-    assert first["restart_needed"]
-    assert first["reference"] == f"{NAME}:{endpoint.port}"
-    second = modules.run("bailey_registry", server_side)
-    assert not second["changed"]
-    assert not second["restart_needed"]
-
-    registry.start()
-    login = {**client_side, "ca": where.authority_certificate.read_text(), "password": PASSWORD}
-    given = modules.run("bailey_registry_client", login)
-    assert given["changed"]
-    assert not modules.run("bailey_registry_client", login)["changed"]
-    asked = {
-        **client_files,
-        "name": NAME,
-        "port": endpoint.port,
-        "address": endpoint.address,
-        "ca_file": given["ca_file"],
-    }
-    info = modules.run("bailey_registry_info", {**asked, "healthy_within": 10})
-    assert info["health"]["error"] is None
-    assert 364 < info["health"]["certificate_days_left"] <= 365
-    assert info["counts"] == {"repositories": 0, "tags": 0, "size": 0}
-
-    registry.stop()
-    assert "does not answer" in modules.run("bailey_registry_info", asked)["health"]["error"]
-    assert "does not answer" in modules.run("bailey_registry_info", {**asked, "healthy_within": 0})["msg"]
-    bad = modules.run("bailey_registry", {**server_side, "address": "127.0.0.1"})
-    assert bad["msg"].startswith("address: '127.0.0.1' is not valid")
-
-    secrets = [PASSWORD, where.http_secret.read_text().strip(), Credentials("bailey", PASSWORD).header().split()[1]]
-    server_gone = {**places, "storage_dir": str(where.storage), "state": "absent", "remove_data": True}
-    client_gone = {**client_side, "state": "absent"}
-    for module, gone in (("bailey_registry", server_gone), ("bailey_registry_client", client_gone)):
-        assert modules.run(module, gone)["changed"]
-        assert not modules.run(module, gone)["changed"]
-    assert {path.name for path in registry.root.rglob("*")} == {"etc", "log"}
-    assert [secret for secret in secrets if secret in "".join(modules.printed)] == []
-    assert "PRIVATE KEY" not in "".join(modules.printed)

@@ -122,7 +122,7 @@ def put(declared: dict[str, object], path: tuple[str | int, ...], value: object)
     for key in path[:-1]:
         inner = inner[key]
     inner[path[-1]] = value
-    return changed  # type: ignore[no-any-return]
+    return changed  # type: ignore[no-any-return] # what Ansible prints is not typed
 
 
 def mappings(declared: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:

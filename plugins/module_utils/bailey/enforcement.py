@@ -18,6 +18,7 @@ from .spec import Spec
 from .units import format_cpus, format_cpuset, format_size
 
 _ROOT = Path("/")
+_SHM = "/dev/shm"  # noqa: S108 - the place of a mount, not a file that is made
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ def _rate(kind: str, rate: int | None) -> str:
 def _memory_file_system_checks(limits: Limits, mounts: Sequence[Mount]) -> Iterator[Check]:
     # A later mount on the same point covers an earlier one, as it does in the kernel.
     sizes = {str(mount.point): mount.tmpfs_size for mount in mounts if mount.fs_type == "tmpfs"}
-    yield _exact("shm_size", format_size(limits.shm_size), _size(sizes.get("/dev/shm")))  # noqa: S108
+    yield _exact("shm_size", format_size(limits.shm_size), _size(sizes.get(_SHM)))
     for item in limits.tmpfs:
         yield _exact(f"tmpfs[{item.target}]", format_size(item.size), _size(sizes.get(item.target)))
 
