@@ -121,6 +121,7 @@ class MemoryQuota(Quota):
         self.root = root
         self.memory = memory
         self.limits: dict[str, int | None] = {}
+        self.uids: dict[str, int] = {}
 
     def device(self) -> str | None:
         return None
@@ -129,13 +130,14 @@ class MemoryQuota(Quota):
         return 1 << 40
 
     def volumes(self) -> dict[str, Volume]:
-        return {name: Volume(name, self.root / name, limit, 0, 2000) for name, limit in self.limits.items()}
+        return {name: Volume(name, self.root / name, limit, 0, self.uids[name]) for name, limit in self.limits.items()}
 
     def create(self, name: str, limit: int | None, uid: int, gid: int) -> None:
         assert uid == gid
         self.memory.call("quota.create")
         (self.root / name).mkdir()
         self.limits[name] = limit
+        self.uids[name] = uid
 
     def set_limit(self, name: str, limit: int | None) -> None:
         self.memory.call("quota.set_limit")
