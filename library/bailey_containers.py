@@ -112,7 +112,7 @@ containers:
   returned: success
   type: list
   elements: dict
-  sample: [{"name": "ada-web-1", "action": "created", "uid": 200000}]
+  sample: [{"name": "ada-web-1", "action": "created", "uid": 200000, "gate_ms": 6.2}]
   contains:
     name:
       description: The instance.
@@ -123,6 +123,11 @@ containers:
     uid:
       description: Its uid; null where it was removed.
       type: int
+    gate_ms:
+      description:
+        - Milliseconds for which a new container stood at its gate while its limits were read back; null where none
+          was started.
+      type: float
 kept_volumes:
   description: Directories of removed instances' data, which were kept.
   returned: success
@@ -176,7 +181,12 @@ def converge(params: dict[str, Any], check_mode: bool) -> Outcome:
     missing = missing_parts(params) if check_mode else []
     report = preview(request) if missing else reconcile(request, open_host(params), check_mode=check_mode)
     containers = [
-        {"name": plan.name, "action": plan.action.value, "uid": plan.spec.user if plan.spec else None}
+        {
+            "name": plan.name,
+            "action": plan.action.value,
+            "uid": plan.spec.user if plan.spec else None,
+            "gate_ms": plan.gate_ms,
+        }
         for plan in report.plans.values()
     ]
     elapsed = round(time.monotonic() - begun, 4)

@@ -12,7 +12,7 @@ version_added: "0.1.0"
 author: Bailey's founders (@bailey)
 description:
   - Reads what was declared for each instance, and what the kernel holds it to - control group files,
-    C(/proc/PID/limits), C(/proc/PID/status), C(/proc/PID/mountinfo) and the storage's quotas.
+    C(/proc/PID/limits), C(/proc/PID/status), C(/proc/PID/mountinfo) the storage's quotas, and the agent's state files.
 extends_documentation_fragment:
   - bailey_host
 options:
@@ -59,7 +59,9 @@ instances:
       description: The program that it is an instance of.
       type: str
     state:
-      description: One of running, stopped, missing.
+      description:
+        - running once its gate has opened; else missing, stopped, or where the agent has it - waiting, refused,
+          backoff, failed.
       type: str
     declared_state:
       description: What it shall be, started or stopped.
@@ -78,8 +80,13 @@ instances:
       description: Its declaration in canonical form; the environment's values are hidden.
       type: dict
     enforced:
-      description: Whether it runs and every check holds.
+      description: Whether its gate has opened and every check holds.
       type: bool
+    gate:
+      description:
+        - What the agent says of it - C(status), C(reason), C(gate_ms) (milliseconds from PID 1's knock to the word to
+          go), C(opened_at) (seconds since the epoch), C(restarts), C(health), C(last_exit); null where it says nothing.
+      type: dict
     checks:
       description:
         - One for each limit, with C(field), C(declared), C(enforced) and C(holds); empty where it does not run.

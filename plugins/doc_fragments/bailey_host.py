@@ -16,6 +16,14 @@ options:
     description: Directory of the spec files and what else must survive a reboot.
     type: path
     default: /var/lib/bailey
+  run_dir:
+    description: Directory of the agent's sockets and of what it says of each instance.
+    type: path
+    default: /run/bailey
+  wsh_dir:
+    description: Directory of the programs that every container has mounted as C(/.bailey).
+    type: path
+    default: /usr/lib/bailey/wsh
   docker_host:
     description: The engine's socket.
     type: str

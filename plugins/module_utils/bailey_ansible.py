@@ -15,6 +15,8 @@ from .bailey.errors import BaileyError
 HOST_ARGUMENTS: dict[str, Any] = {
     "storage_path": {"type": "path", "default": "/var/lib/bailey/volumes"},
     "state_dir": {"type": "path", "default": "/var/lib/bailey"},
+    "run_dir": {"type": "path", "default": "/run/bailey"},
+    "wsh_dir": {"type": "path", "default": "/usr/lib/bailey/wsh"},
     "docker_host": {"type": "str", "default": "unix:///var/run/docker.sock"},
     "timeout": {"type": "int", "default": 60},
 }

@@ -20,12 +20,13 @@ CORE = ROOT / "plugins/module_utils/bailey"
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),
     frozenset({"changes", "fields", "names", "units"}),
-    frozenset({"apps", "capabilities", "limits", "rlimits", "seccomp", "spec"}),
+    frozenset({"apps", "capabilities", "healthcheck", "limits", "rlimits", "seccomp", "spec"}),
     frozenset({"host"}),
-    frozenset({"backends"}),
+    frozenset({"agent_files", "instance_state"}),
+    frozenset({"agent_client", "backends", "wsh"}),
     frozenset({"admission", "enforcement", "planning", "store", "uids"}),
     frozenset({"carry", "hosts", "inventory", "reconcile", "table"}),
-    frozenset({"engine", "images", "registry"}),
+    frozenset({"agent", "engine", "images", "registry"}),
 )
 # What the core may import beyond the standard library, and where.
 LIBRARIES = {"docker": ("images",)}

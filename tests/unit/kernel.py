@@ -64,10 +64,8 @@ def lay_out(root: Path, monkeypatch: pytest.MonkeyPatch) -> Kernel:
     for controller in CONTROLLERS:
         shutil.copytree(RECORDED / controller, root / controller / "docker" / CONTAINER)
     shutil.copytree(RECORDED / "proc", root / "proc")
-    (root / "proc" / str(INIT) / "exe").symlink_to("/sbin/docker-init")
     monkeypatch.setattr(enforcement, "find_init", partial(proc.find_init, proc=root / "proc"))
     monkeypatch.setattr(enforcement, "read_rlimits", partial(proc.read_rlimits, proc=root / "proc"))
     monkeypatch.setattr(enforcement, "read_mounts", partial(mounts.read_mounts, proc=root / "proc"))
-    monkeypatch.setattr(enforcement, "read_executable", partial(proc.read_executable, proc=root / "proc"))
     hierarchy = Hierarchy(1, {controller: root / controller for controller in CONTROLLERS})
     return Kernel(root, hierarchy, root / "proc")

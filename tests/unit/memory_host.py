@@ -6,15 +6,19 @@ For tests of order and of putting back. That the steps do what they say is prove
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bailey.backends.base import Backend, Blueprint, Capabilities, Container
+from bailey.agent_client import AgentClient, AgentUnavailableError, Held
+from bailey.agent_files import AgentFiles
+from bailey.backends.base import Backend, Blueprint, Capabilities, Container, Ended, EventStream
 from bailey.carry import Carrier, Host
 from bailey.errors import EngineError
 from bailey.host.cgroup import Hierarchy
 from bailey.host.quota import Quota, Volume
+from bailey.instance_state import OPEN, InstanceState, write_state
 from bailey.limits import Limits, LogLimit
 from bailey.planning import Action, Presence, find_presences, plan_instance, plan_removal
 from bailey.spec import STARTED, parse_spec
@@ -31,6 +35,8 @@ DECLARED = {
     "disk_limit": "16M",
     "volumes": ["/data"],
 }
+
+PID = 4711  # of every container's PID 1
 
 
 class Memory:
@@ -99,8 +105,7 @@ class MemoryEngine(Backend):
         self.memory.call("rename")
         self.containers[container_id]["name"] = name
 
-    def update(self, container_id: str, limits: Limits, restart: str) -> None:
-        assert restart
+    def update(self, container_id: str, limits: Limits) -> None:
         self.memory.call("update")
         self.containers[container_id]["memory"] = limits.memory
 
@@ -110,6 +115,18 @@ class MemoryEngine(Backend):
 
     def failure(self, container_id: str) -> str:
         return f"{container_id} does not run"
+
+    def events(self, since: int | None) -> EventStream:
+        raise NotImplementedError(since)
+
+    def ended(self, container_id: str) -> Ended | None:
+        raise NotImplementedError(container_id)
+
+    def log_tail(self, container_id: str, lines: int) -> Sequence[str]:
+        raise NotImplementedError(container_id, lines)
+
+    def client(self) -> Sequence[str]:
+        return ("engine",)
 
 
 class MemoryQuota(Quota):
@@ -151,6 +168,69 @@ class MemoryQuota(Quota):
         del self.limits[name]
 
 
+class MemoryAgent(AgentClient):
+    """An agent that opens every gate, and knows the names that it waits for. It can be away."""
+
+    def __init__(self, memory: Memory, run_dir: Path) -> None:
+        super().__init__(run_dir)
+        self.memory = memory
+        self.known: set[str] = set()
+        self.away = False
+        self.draining = False
+
+    @contextmanager
+    def hold(self, name: str) -> Iterator[Held]:
+        self.answer()
+        yield MemoryHeld(name, self)
+
+    def ask(self, operation: str, timeout: float | None = None) -> dict[str, Any]:
+        assert (operation, timeout) == ("status", None)
+        self.answer()
+        return {"ok": True, "agent": {"draining": self.draining}}
+
+    def answer(self) -> None:
+        if self.away:
+            raise AgentUnavailableError("the agent does not answer")
+
+    def expect(self, name: str) -> None:
+        self.memory.call("expect")
+        self.known.add(name)
+
+    def await_gate(self, name: str, container_id: str) -> InstanceState:
+        self.memory.call("gate")
+        assert name in self.known
+        state = InstanceState(name, container=container_id, status=OPEN, gate_ms=1.5, pid=PID)
+        write_state(self.run_dir, state)
+        return state
+
+    def forget(self, name: str) -> None:
+        self.memory.call("forget")
+        self.known.discard(name)
+
+
+class MemoryHeld(Held):
+    """One instance, held by an agent in memory."""
+
+    def __init__(self, name: str, agent: MemoryAgent) -> None:
+        self.name = name
+        self.agent = agent
+
+    def expect(self) -> None:
+        self.agent.expect(self.name)
+
+    def await_gate(self, container_id: str, timeout: float) -> InstanceState:
+        assert timeout > 0
+        return self.agent.await_gate(self.name, container_id)
+
+    def forget(self) -> None:
+        self.agent.forget(self.name)
+
+
+def files_below(root: Path) -> AgentFiles:
+    """Return where an agent keeps its files, all of it below one directory."""
+    return AgentFiles(root, root / "run", root / "wsh")
+
+
 class World:
     """A host in memory, and the changes that the tests put it through."""
 
@@ -160,11 +240,13 @@ class World:
         self.quota = MemoryQuota(root / "volumes", self.memory)
         self.quota.root.mkdir()
         self.store = SpecStore(root)
+        self.files = files_below(root)
+        self.agent = MemoryAgent(self.memory, self.files.run_dir)
 
     def change(
         self, declared: Mapping[str, object] | None, *, remove_volumes: bool = False, state: str = STARTED
     ) -> Action:
-        host = Host(self.engine, self.quota, Hierarchy(2, {}), self.store, remove_volumes)
+        host = Host(self.engine, self.quota, Hierarchy(2, {}), self.store, self.agent, self.files, remove_volumes)
         presence = find_presences(self.engine.list()).get("web", Presence())
         stored = self.store.load().get("web")
         read_back = [] if presence.current is not None and presence.current.running else None
@@ -184,5 +266,7 @@ class World:
 
     def everything(self) -> tuple[object, ...]:
         """Return that, the very containers included, and the content of every file."""
-        files = {path: path.read_text() for path in self.store.specs.parent.rglob("*") if path.is_file()}
+        root = self.store.specs.parent
+        kept = [path for path in root.rglob("*") if path.is_file() and self.files.run_dir not in path.parents]
+        files = {path: path.read_text() for path in kept}
         return self.state(), {key: dict(item) for key, item in self.engine.containers.items()}, files

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from bailey import carry
+from bailey.agent_client import AgentUnavailableError
 from bailey.enforcement import Check
 from bailey.errors import BaileyError, EnforcementError, EngineError, HostError
 from bailey.planning import Action, Plan, Presence, plan_instance
@@ -24,7 +25,6 @@ from tests.unit.memory_host import DECLARED, World
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     """The kernel holds everything, unless a test says otherwise; files keep their owner."""
     monkeypatch.setattr(carry, "read_container", lambda _hierarchy, container: container)
-    monkeypatch.setattr(carry, "is_starting", lambda *_arguments: False)
     monkeypatch.setattr(carry, "checks", lambda *_arguments: [])
     monkeypatch.setattr(carry.os, "chown", lambda *_arguments: None)
     return World(tmp_path)
@@ -32,12 +32,12 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 def test_a_creation_ends_with_everything_in_place(world: World) -> None:
     assert world.change(DECLARED) is Action.CREATE
-    assert world.memory.calls == ["quota.create", "create", "start"]
+    assert world.memory.calls == ["quota.create", "create", "expect", "start", "gate"]
     assert world.state()[0] == [("web", True, 64 << 20)]
     assert (world.quota.root / "web/data").is_dir()
 
 
-@pytest.mark.parametrize("step", ["quota.create", "create", "start"])
+@pytest.mark.parametrize("step", ["quota.create", "create", "expect", "start", "gate"])
 def test_a_creation_that_fails_leaves_nothing(world: World, step: str) -> None:
     before = world.state()
     world.memory.failing = step
@@ -45,6 +45,7 @@ def test_a_creation_that_fails_leaves_nothing(world: World, step: str) -> None:
         world.change(DECLARED)
     assert world.state() == before
     assert not (world.store.accounts / "web").exists()
+    assert world.agent.known == set()
 
 
 REMADE = {**DECLARED, "environment": {"A": "1"}, "disk_limit": "32M", "volumes": ["/data", "/more"]}
@@ -54,11 +55,13 @@ UPDATED = {**DECLARED, "mem_limit": "96M", "disk_limit": "32M"}
 def test_a_new_container_replaces_the_old_one_last(world: World) -> None:
     world.change(DECLARED)
     assert world.change(REMADE) is Action.RECREATE
-    assert world.memory.calls == ["stop", "rename", "quota.set_limit", "create", "start", "remove"]
+    assert world.memory.calls == [
+        "stop", "rename", "quota.set_limit", "create", "expect", "start", "gate", "remove"
+    ]  # fmt: skip
     assert [item["name"] for item in world.engine.containers.values()] == ["web"]
 
 
-@pytest.mark.parametrize("step", ["quota.set_limit", "create", "start"])
+@pytest.mark.parametrize("step", ["quota.set_limit", "create", "expect", "start", "gate"])
 def test_a_recreation_that_fails_brings_the_old_container_back(world: World, step: str) -> None:
     world.change(DECLARED)
     before = world.state()
@@ -68,7 +71,7 @@ def test_a_recreation_that_fails_brings_the_old_container_back(world: World, ste
     assert world.state() == before
 
 
-@pytest.mark.parametrize("step", ["quota.set_limit", "update", "start"])
+@pytest.mark.parametrize("step", ["quota.set_limit", "update"])
 def test_an_update_that_fails_gives_the_former_limits_back(world: World, step: str) -> None:
     world.change(DECLARED)
     before = world.state()
@@ -78,19 +81,38 @@ def test_an_update_that_fails_gives_the_former_limits_back(world: World, step: s
     assert world.state() == before
 
 
-@pytest.mark.parametrize("declared", [REMADE, UPDATED])
-def test_a_limit_that_does_not_hold_undoes_the_change(
-    world: World, declared: Mapping[str, object], monkeypatch: pytest.MonkeyPatch
+def test_a_limit_that_does_not_hold_on_a_living_container_undoes_the_update(
+    world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.change(DECLARED)
     before = world.state()
     monkeypatch.setattr(carry, "checks", lambda *_arguments: [Check("cpus", "0.5", "unlimited", holds=False)])
     with pytest.raises(EnforcementError, match=r"cpus is unlimited, not 0\.5"):
-        world.change(declared)
+        world.change(UPDATED)
     assert world.state() == before
 
 
-@pytest.mark.parametrize("step", ["stop", "remove", "quota.remove"])
+def test_without_the_agent_nothing_starts_and_nothing_changes(world: World) -> None:
+    world.agent.away = True
+    before = world.everything()
+    with pytest.raises(AgentUnavailableError):
+        world.change(DECLARED)
+    assert world.everything() == before
+
+
+def test_without_the_agent_an_instance_can_be_stopped_and_removed(world: World) -> None:
+    empty = world.state()
+    world.change(DECLARED)
+    world.agent.away = True
+    assert world.change(DECLARED, state=STOPPED) is Action.STOP
+    boot = world.files.boot_directory("web")
+    assert boot.is_dir()
+    assert world.change(None, remove_volumes=True) is Action.REMOVE
+    assert world.state() == empty
+    assert not boot.exists()
+
+
+@pytest.mark.parametrize("step", ["stop", "remove", "quota.remove", "forget"])
 def test_a_removal_that_is_cut_off_can_be_repeated(world: World, step: str) -> None:
     empty = world.state()
     world.change(DECLARED)
@@ -113,6 +135,7 @@ class Interruption:
             (world.engine, ("create", "start", "stop", "remove", "rename", "update")),
             (world.quota, ("create", "set_limit", "remove")),
             (world.store, ("write", "write_accounts", "delete", "forget")),
+            (world.agent, ("expect", "await_gate", "forget")),
         ):
             for name in names:
                 setattr(owner, name, self._wrap(f"{type(owner).__name__}.{name}", getattr(owner, name)))
@@ -233,8 +256,8 @@ def test_a_former_container_that_is_left_goes_in_the_next_run(world: World) -> N
         (REMADE, ("create", "rename"), "create fails; and the former container could not be put back: rename fails"),
         (
             UPDATED,
-            ("start", "update"),
-            "start fails; and its former limits and state could not be put back: update fails",
+            ("update", "update"),
+            "update fails; and its former limits and state could not be put back: update fails",
         ),
     ],
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from bailey import enforcement
-from bailey.enforcement import Check, checks, failing, is_starting, read_container
+from bailey.enforcement import Check, checks, failing, read_container
 from bailey.host.quota import Volume
 from bailey.spec import Spec
 
@@ -135,22 +135,10 @@ def test_disk_space(recorded: kernel.Kernel, limit: int | str | None, enforced: 
 
 def test_a_container_that_does_not_run_is_not_read(recorded: kernel.Kernel) -> None:
     assert read_container(recorded.hierarchy, "absent") is None
-    assert not is_starting(recorded.hierarchy, "absent")
     recorded.path("mountinfo").write_text("")
     assert read_container(recorded.hierarchy, kernel.CONTAINER) is None
     recorded.path("memory/cgroup.procs").write_text("")
     assert read_container(recorded.hierarchy, kernel.CONTAINER) is None
-    assert not is_starting(recorded.hierarchy, kernel.CONTAINER)
-
-
-def test_a_container_starts_until_another_program_than_its_init_runs(recorded: kernel.Kernel) -> None:
-    assert is_starting(recorded.hierarchy, kernel.CONTAINER)  # of its two processes, 931 has ended or is unreadable
-    (recorded.proc / "931").mkdir()
-    (recorded.proc / "931/exe").symlink_to("/sbin/docker-init")
-    assert is_starting(recorded.hierarchy, kernel.CONTAINER)
-    (recorded.proc / "931/exe").unlink()
-    (recorded.proc / "931/exe").symlink_to("/usr/bin/sleep")
-    assert not is_starting(recorded.hierarchy, kernel.CONTAINER)
 
 
 def test_a_device_is_known_by_its_numbers() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from bailey import carry, reconcile
@@ -19,7 +20,7 @@ from bailey.planning import Action
 from bailey.reconcile import ReconcileError, Report, Request, preview
 from bailey.store import SpecStore
 
-from tests.unit.memory_host import Memory, MemoryEngine, MemoryQuota
+from tests.unit.memory_host import PID, Memory, MemoryAgent, MemoryEngine, MemoryQuota, files_below
 
 UIDS = range(2000, 2100)
 Declaration = Mapping[str, object]
@@ -47,7 +48,9 @@ class OneHost:
         self.engine = MemoryEngine(self.memory)
         self.quota = MemoryQuota(root / "volumes", self.memory)
         self.quota.root.mkdir()
-        self.host = Host(self.engine, self.quota, Hierarchy(2, {}), SpecStore(root))
+        files = files_below(root)
+        self.agent = MemoryAgent(self.memory, files.run_dir)
+        self.host = Host(self.engine, self.quota, Hierarchy(2, {}), SpecStore(root), self.agent, files)
 
     def converge(self, *declarations: Declaration, check_mode: bool = False, **request: object) -> Report:
         self.memory.calls.clear()
@@ -71,10 +74,10 @@ def one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OneHost:
         ]
 
     monkeypatch.setattr(engine, "list", listed)
+    reading = SimpleNamespace(init=SimpleNamespace(pid=PID))
     for module in (carry, reconcile):
-        monkeypatch.setattr(module, "read_container", lambda _hierarchy, container: container)
+        monkeypatch.setattr(module, "read_container", lambda *_arguments: reading)
         monkeypatch.setattr(module, "checks", lambda *_arguments: [])
-    monkeypatch.setattr(carry, "is_starting", lambda *_arguments: False)
     monkeypatch.setattr(carry.os, "chown", lambda *_arguments: None)
     ground = Ground(2, made.quota, frozenset({0, 1}), 1 << 30)
     monkeypatch.setattr(Ground, "read", classmethod(lambda _class, *_arguments: ground))

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
+import pytest
 from bailey.backends.base import Container
-from bailey.enforcement import Check
+from bailey.enforcement import Check, Reading
+from bailey.host.cgroup import Enforced, Usage
+from bailey.host.proc import Process
+from bailey.instance_state import BACKOFF, OPEN, InstanceState
 from bailey.inventory import Instance
 from bailey.spec import STARTED, STOPPED, parse_spec
 from bailey.store import StoredSpec
@@ -29,15 +34,27 @@ HELD = Check("mem_limit", "64M", "64M", holds=True)
 BROKEN = Check("cpus", "0.5", "unlimited", holds=False)
 
 
-def instance(*checks: Check, container: Container | None = CONTAINER, state: str = STARTED) -> Instance:
-    return Instance(StoredSpec("web", 2000, state, SPEC.canonical()), SPEC, container, None, None, list(checks))
+PROCESS = Process(4711, 2000, 1, 0, 0, no_new_privs=True, seccomp=True)
+ENFORCED = Enforced(None, None, False, None, None, None, None, frozenset(), None)
+GATE = InstanceState("web", container="id", status=OPEN, gate_ms=6.25, pid=4711)
+
+
+def instance(
+    *checks: Check,
+    container: Container | None = CONTAINER,
+    state: str = STARTED,
+    gate: InstanceState | None = GATE,
+) -> Instance:
+    stored = StoredSpec("web", 2000, state, SPEC.canonical())
+    reading = Reading(ENFORCED, Usage(0, 0, 0, 0), PROCESS, {}, [])
+    return Instance(stored, SPEC, container, reading, None, gate, list(checks))
 
 
 def test_a_row_for_each_limit_and_a_mark_where_it_does_not_hold() -> None:
     assert render([instance(HELD, BROKEN)]).splitlines() == [
-        "TENANT  INSTANCE  STATE    ADDRESS         LIMIT      DECLARED  ENFORCED",
-        "ada     web       running  127.0.0.1:8001  mem_limit  64M       64M",
-        "                                           cpus       0.5       unlimited  NOT ENFORCED",
+        "TENANT  INSTANCE  STATE    GATE    ADDRESS         LIMIT      DECLARED  ENFORCED",
+        "ada     web       running  6.2 ms  127.0.0.1:8001  mem_limit  64M       64M",
+        "                                                   cpus       0.5       unlimited  NOT ENFORCED",
     ]
 
 
@@ -45,6 +62,22 @@ def test_an_instance_that_should_run_and_does_not_stands_out() -> None:
     assert render([instance(container=None)]).splitlines()[1].endswith("NOT RUNNING")
     assert "missing" in render([instance(container=None)])
     assert "NOT RUNNING" not in render([instance(container=None, state=STOPPED)])
+
+
+@pytest.mark.parametrize(
+    ("gate", "state"),
+    [
+        (None, "waiting"),
+        (replace(GATE, container="other"), "waiting"),
+        (replace(GATE, pid=4712), "waiting"),
+        (replace(GATE, status=BACKOFF, reason="cpus is unlimited, not 0.5"), "backoff"),
+    ],
+    ids=["no word of the agent", "another container", "started again since", "to be tried again"],
+)
+def test_nothing_runs_before_its_own_gate_has_opened(gate: InstanceState | None, state: str) -> None:
+    shut = instance(HELD, gate=gate)
+    assert (shut.state, shut.as_result()["enforced"]) == (state, False)
+    assert render([shut]).splitlines()[1].endswith(f"NOT RUNNING{': ' + gate.reason if gate and gate.reason else ''}")
 
 
 def test_an_instance_is_enforced_only_where_everything_holds() -> None:

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .agent_client import AgentClient, AgentUnavailableError, Held
+from .agent_files import AgentFiles
 from .backends.base import Backend, Blueprint, Container, EngineMount
-from .enforcement import checks, failing, is_starting, read_container
+from .enforcement import checks, describe, failing, read_container
 from .errors import BaileyError, EnforcementError, HostError
 from .host.cgroup import Hierarchy
 from .host.quota import Quota, Volume
-from .names import LABEL_HASH, LABEL_NAME, PREDECESSOR_SUFFIX
+from .names import BOOT_DIRECTORY, CONTAINER_DIRECTORY, LABEL_HASH, LABEL_NAME, PREDECESSOR_SUFFIX
 from .planning import Action, Plan, Presence
 from .spec import STARTED, Spec, parse_spec
 from .store import SpecStore, StoredSpec
 from .units import parse_duration
 
-# How long an engine's init may take to execute a program on a machine that has much to do.
-_START_SECONDS = 10.0
-_START_PAUSE = 0.002
+# From the engine's word that a container runs to its gate: on a machine where many start at once.
+_GATE_SECONDS = 60.0
 
 
 @dataclass
@@ -34,6 +34,8 @@ class Host:
     quota: Quota
     hierarchy: Hierarchy
     store: SpecStore
+    agent: AgentClient
+    files: AgentFiles
     remove_volumes: bool = False
     io_devices: Sequence[str] = field(init=False)
 
@@ -51,18 +53,37 @@ class Carrier:
 
     def carry_out(self, plan: Plan) -> None:
         """Do what a plan says. On a BaileyError the instance is as it was, or the message says what is left."""
-        if plan.spec is None:
-            self._remove(plan)
+        with self._held(plan) as held:
+            if plan.spec is None:
+                self._remove(plan, held)
+            else:
+                self._change(plan, plan.spec, held)
+
+    @contextmanager
+    def _held(self, plan: Plan) -> Iterator[Held | None]:
+        """Keep the agent from starting what is being changed; to end an instance no agent is needed."""
+        if plan.action not in (Action.REMOVE, Action.STOP):
+            with self._host.agent.hold(plan.name) as held:
+                yield held
             return
-        steps: dict[Action, Callable[[Plan, Spec], Container | None]] = {
-            Action.CREATE: self._create,
-            Action.RECREATE: self._recreate,
-            Action.UPDATE: self._update,
-            Action.START: self._update,
-            Action.STOP: self._update,
-        }
-        with self._declared(plan, plan.spec):
-            superseded = steps[plan.action](plan, plan.spec)
+        with ExitStack() as stack:
+            found: Held | None = None
+            with suppress(AgentUnavailableError):
+                found = stack.enter_context(self._host.agent.hold(plan.name))
+            yield found
+
+    def _change(self, plan: Plan, spec: Spec, held: Held | None) -> None:
+        with self._declared(plan, spec):
+            if held is None or plan.action is Action.STOP:
+                superseded = self._stop(plan, spec, held)
+            else:
+                steps: dict[Action, Callable[[Plan, Spec, Held], Container | None]] = {
+                    Action.CREATE: self._create,
+                    Action.RECREATE: self._recreate,
+                    Action.UPDATE: self._update,
+                    Action.START: self._update,
+                }
+                superseded = steps[plan.action](plan, spec, held)
         if superseded is not None:
             self._discard(superseded)
 
@@ -83,9 +104,9 @@ class Carrier:
         else:
             store.forget(plan.name)
 
-    def _create(self, plan: Plan, spec: Spec) -> None:
-        with self._volume(spec):
-            self._make(plan, spec)
+    def _create(self, plan: Plan, spec: Spec, held: Held) -> None:
+        with _undoing("what the agent keeps of it is left", held.forget), self._volume(spec):
+            self._make(plan, spec, held)
 
     @contextmanager
     def _volume(self, spec: Spec) -> Iterator[None]:
@@ -121,48 +142,48 @@ class Carrier:
                 made.append(path)
                 os.chown(path, spec.uid, spec.uid)
 
-    def _make(self, plan: Plan, spec: Spec) -> None:
-        """Create the container, start it and prove its limits; remove it where any of that fails."""
+    def _make(self, plan: Plan, spec: Spec, held: Held) -> None:
+        """Create the container, and bring it through its gate; remove it where any of that fails."""
         backend = self._host.backend
         container = backend.create(self._blueprint(spec))
         with _undoing("the new container is left", lambda: backend.remove(container)):
             if plan.state == STARTED:
-                backend.start(container)
-                self._prove(spec, container)
+                plan.gate_ms = self._pass_gate(container, held)
+
+    def _pass_gate(self, container: str, held: Held) -> float | None:
+        """Start a container and wait until the agent has found every limit in force; return the gate's milliseconds."""
+        held.expect()
+        self._host.backend.start(container)
+        return held.await_gate(container, _GATE_SECONDS).gate_ms
 
     def _blueprint(self, spec: Spec) -> Blueprint:
         root = self._host.quota.root / spec.name
         mounts = [EngineMount(root / volume.directory, volume.target, volume.read_only) for volume in spec.volumes]
         accounts = self._host.store.write_accounts(spec.name, spec.uid)
         mounts.extend(EngineMount(source, target, read_only=True) for target, source in accounts.items())
+        mounts.append(EngineMount(self._host.files.wsh_dir, CONTAINER_DIRECTORY, read_only=True))
+        mounts.append(EngineMount(self._host.files.make_boot_directory(spec.name), BOOT_DIRECTORY, read_only=True))
         labels = {LABEL_NAME: spec.name, LABEL_HASH: spec.recreate_hash()}
         return Blueprint(spec, spec.name, spec.uid, mounts, self._host.io_devices, labels)
 
     def _prove(self, spec: Spec, container: str) -> None:
-        """Read everything back from the kernel; what does not hold is an error that names each limit."""
-        self._await_program(container)
+        """Read a living container back from the kernel; what does not hold is an error that names each limit."""
         volume = self._host.quota.volumes().get(spec.name)
         reading = read_container(self._host.hierarchy, container)
         if reading is None:
             raise EnforcementError(f"it does not run: {self._host.backend.failure(container)}")
         broken = failing(checks(spec, reading, volume, self._host.io_devices))
         if broken:
-            listed = ", ".join(f"{check.field} is {check.enforced}, not {check.declared}" for check in broken)
-            raise EnforcementError(f"the kernel does not hold what was declared: {listed}")
+            raise EnforcementError(f"the kernel does not hold what was declared: {describe(broken)}")
 
-    def _await_program(self, container: str) -> None:
-        deadline = time.monotonic() + _START_SECONDS
-        while is_starting(self._host.hierarchy, container) and time.monotonic() < deadline:
-            time.sleep(_START_PAUSE)
-
-    def _recreate(self, plan: Plan, spec: Spec) -> Container:
+    def _recreate(self, plan: Plan, spec: Spec, held: Held) -> Container:
         """Set the old container aside and prove a new one; put the old one back on failure, else return it."""
         predecessor = plan.presence.predecessor or plan.presence.current
         assert predecessor is not None  # noqa: S101 - a recreate is planned only where a container is
-        with _undoing("the former container could not be put back", lambda: self._restore(predecessor, plan)):
+        with _undoing("the former container could not be put back", lambda: self._restore(predecessor, plan, held)):
             self._set_aside(predecessor, plan.presence, spec)
             with self._volume(spec):
-                self._make(plan, spec)
+                self._make(plan, spec, held)
         return predecessor
 
     def _set_aside(self, predecessor: Container, presence: Presence, spec: Spec) -> None:
@@ -179,7 +200,7 @@ class Carrier:
         if current is predecessor:
             backend.rename(predecessor.id, spec.name + PREDECESSOR_SUFFIX)
 
-    def _restore(self, predecessor: Container, plan: Plan) -> None:
+    def _restore(self, predecessor: Container, plan: Plan, held: Held) -> None:
         """Put a container back that was set aside, or was half-way to it: the engine knows how far it came."""
         backend, current = self._host.backend, plan.presence.current
         names = {item.id: item.name for item in backend.list()}
@@ -188,9 +209,10 @@ class Carrier:
         if names.get(predecessor.id) != plan.name:
             backend.rename(predecessor.id, plan.name)
         if plan.stored is not None:
+            self._host.store.write(plan.stored)  # its gate asks for what it was declared as
             self._host.store.write_accounts(plan.name, plan.stored.uid)
         if any(container.running for container in plan.presence.containers):
-            backend.start(predecessor.id)
+            self._pass_gate(predecessor.id, held)
 
     def _discard(self, predecessor: Container) -> None:
         try:
@@ -199,34 +221,50 @@ class Carrier:
             message = f"it is as declared, but its former container {predecessor.id[:12]} is left: {error}"
             raise HostError(message) from error
 
-    def _update(self, plan: Plan, spec: Spec) -> Container | None:
-        """Bring a container that can stay to its declared limits and state."""
-        backend, current = self._host.backend, plan.presence.current
-        assert current is not None  # noqa: S101 - an update is planned only where a container is
+    def _update(self, plan: Plan, spec: Spec, held: Held) -> Container | None:
+        """Bring a container that can stay to its declared limits, and where it does not run yet, through its gate."""
+        current = _current(plan)
         with (
             _undoing("its former limits and state could not be put back", lambda: self._revert(plan, current)),
             self._volume(spec),
         ):
-            backend.update(current.id, spec.limits, spec.restart)
-            if plan.state == STARTED:
-                backend.start(current.id)
+            self._host.backend.update(current.id, spec.limits)
+            if plan.action is Action.START:
+                plan.gate_ms = self._pass_gate(current.id, held)
+            elif plan.state == STARTED:
                 self._prove(spec, current.id)
-            else:
-                backend.stop(current.id, spec.stop_grace_period)
+        return plan.presence.predecessor
+
+    def _stop(self, plan: Plan, spec: Spec, held: Held | None) -> Container | None:
+        """Stop a container, and give it the limits that it will start with."""
+        current = _current(plan)
+        with (
+            _undoing("its former limits and state could not be put back", lambda: self._unstop(plan, current, held)),
+            self._volume(spec),
+        ):
+            self._host.backend.update(current.id, spec.limits)
+            self._host.backend.stop(current.id, spec.stop_grace_period)
         return plan.presence.predecessor
 
     def _revert(self, plan: Plan, current: Container) -> None:
-        """Give a container whose update failed its former limits back, and its former state."""
-        backend = self._host.backend
-        if plan.stored is not None:
-            former = parse_spec(plan.stored.canonical)
-            backend.update(current.id, former.limits, former.restart)
-        if current.running:
-            backend.start(current.id)
-        else:
-            backend.stop(current.id, self._grace(plan.stored))
+        """Give a container whose update failed its former limits back, and stop it again if it was stopped."""
+        self._revert_limits(plan, current)
+        if not current.running:
+            self._host.backend.stop(current.id, self._grace(plan.stored))
 
-    def _remove(self, plan: Plan) -> None:
+    def _unstop(self, plan: Plan, current: Container, held: Held | None) -> None:
+        """Bring a container back that could not be stopped in order."""
+        self._revert_limits(plan, current)
+        if plan.stored is not None:
+            self._host.store.write(plan.stored)  # its gate asks for what it was declared as
+        if current.running and held is not None:
+            self._pass_gate(current.id, held)
+
+    def _revert_limits(self, plan: Plan, current: Container) -> None:
+        if plan.stored is not None:
+            self._host.backend.update(current.id, parse_spec(plan.stored.canonical).limits)
+
+    def _remove(self, plan: Plan, held: Held | None) -> None:
         """Remove every part of an instance; its spec file last, so that a removal cut off can be repeated."""
         try:
             for container in plan.presence.containers:
@@ -234,6 +272,10 @@ class Carrier:
                 self._host.backend.remove(container.id)
             if self._host.remove_volumes and plan.name in self._volumes:
                 self._host.quota.remove(plan.name)
+            if held is None:
+                self._host.files.forget(plan.name)
+            else:
+                held.forget()
             self._host.store.delete(plan.name)
         except (BaileyError, OSError) as error:
             raise HostError(f"{error}; it is not removed yet, the next run goes on with that") from error
@@ -242,6 +284,11 @@ class Carrier:
     def _grace(stored: StoredSpec | None) -> float:
         declared = stored.canonical.get("stop_grace_period") if stored else None
         return parse_duration("stop_grace_period", declared) if declared else 10.0
+
+
+def _current(plan: Plan) -> Container:
+    assert plan.presence.current is not None  # noqa: S101 - only what has a container is planned to keep it
+    return plan.presence.current
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 from .capabilities import from_mask, to_mask
 from .host.cgroup import Enforced, Hierarchy, Usage
 from .host.mounts import Mount, read_mounts
-from .host.proc import Process, find_init, read_executable, read_rlimits
+from .host.proc import Process, find_init, read_rlimits
 from .host.quota import Volume
 from .limits import UNLIMITED, IoRates, Limits
 from .rlimits import Rlimit
@@ -54,21 +54,6 @@ def read_container(hierarchy: Hierarchy, container_id: str) -> Reading | None:
     return reading if reading.mounts else None  # it ended while it was read
 
 
-def is_starting(hierarchy: Hierarchy, container_id: str) -> bool:
-    """Say whether a container exists whose init has not executed the instance's program yet.
-
-    What is read then is the runtime's own state: the filter comes last, and a program that cannot be
-    executed has not failed yet.
-    """
-    group = hierarchy.find(container_id)
-    pids = [] if group is None else group.pids()
-    init = find_init(pids)
-    if init is None:
-        return False
-    own = (None, read_executable(init.pid))
-    return all(read_executable(pid) in own for pid in pids if pid != init.pid)
-
-
 def device_numbers(devices: Iterable[str]) -> dict[str, str]:
     """Return each block device's major:minor, by its path."""
     numbers: dict[str, str] = {}
@@ -93,6 +78,11 @@ def checks(spec: Spec, reading: Reading, volume: Volume | None, devices: Sequenc
 def failing(results: Iterable[Check]) -> list[Check]:
     """Return the checks that do not hold."""
     return [check for check in results if not check.holds]
+
+
+def describe(broken: Iterable[Check]) -> str:
+    """Return the checks that do not hold, as a message names them."""
+    return ", ".join(f"{check.field} is {check.enforced}, not {check.declared}" for check in broken)
 
 
 def _exact(field: str, declared: str, enforced: str) -> Check:

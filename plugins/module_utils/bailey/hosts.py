@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from .admission import Overcommit
+from .agent_client import SOCKET_NAME, AgentClient
+from .agent_files import AgentFiles
 from .backends.docker import DockerBackend
 from .carry import Host
 from .errors import InvalidValueError
@@ -18,26 +20,34 @@ from .units import parse_count
 
 
 def open_host(settings: Mapping[str, Any]) -> Host:
-    """Return the adapters for `docker_host`, `timeout` (seconds), `storage_path` and `state_dir`.
+    """Return the adapters for `docker_host`, `timeout` (seconds) and the platform's directories.
 
     With `remove_volumes` the data of removed instances goes with them.
     """
     root = Path(settings["storage_path"])
     if not root.is_dir():
         raise InvalidValueError("storage_path", str(root), "a directory, such as bailey_storage makes")
+    files = AgentFiles(Path(settings["state_dir"]), Path(settings["run_dir"]), Path(settings["wsh_dir"]))
     return Host(
         backend=DockerBackend(settings["docker_host"], parse_count("timeout", settings["timeout"], 1, 3600)),
         quota=open_quota(root),
         hierarchy=open_hierarchy(),
-        store=SpecStore(Path(settings["state_dir"])),
+        store=SpecStore(files.state_dir),
+        agent=AgentClient(files.run_dir),
+        files=files,
         remove_volumes=bool(settings.get("remove_volumes")),
     )
 
 
 def missing_parts(settings: Mapping[str, Any]) -> list[str]:
-    """Return what of the platform is not on the host yet: the engine's socket, the storage's directory."""
-    socket = Path(settings["docker_host"].removeprefix("unix://"))
-    return [str(path) for path in (socket, Path(settings["storage_path"])) if not path.exists()]
+    """Return what of the platform is not on the host yet: the engine's and the agent's sockets, the directories."""
+    needed = (
+        Path(settings["docker_host"].removeprefix("unix://")),
+        Path(settings["storage_path"]),
+        Path(settings["wsh_dir"]),
+        Path(settings["run_dir"]) / SOCKET_NAME,
+    )
+    return [str(path) for path in needed if not path.exists()]
 
 
 def parse_overcommit(value: object) -> Overcommit:

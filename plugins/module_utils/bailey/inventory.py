@@ -9,30 +9,49 @@ from .backends.base import Backend, Container
 from .carry import Host
 from .enforcement import Check, Reading, checks, read_container
 from .host.quota import Volume
+from .instance_state import EXITED, OPEN, WAITING, InstanceState, read_states
 from .limits import LogLimit
 from .planning import find_presences
 from .spec import Spec, parse_spec, redact
 from .store import StoredSpec
 from .units import format_size
 
+_GATE = ("status", "reason", "gate_ms", "opened_at", "restarts", "health", "last_exit")
+
 
 @dataclass(frozen=True)
 class Instance:
-    """One instance as it stands. `checks` is empty where it does not run."""
+    """One instance as it stands. `checks` is empty where it does not run, `gate` is what the agent says of it."""
 
     stored: StoredSpec
     spec: Spec
     container: Container | None
     reading: Reading | None
     volume: Volume | None
+    gate: InstanceState | None
     checks: list[Check]
 
     @property
+    def is_open(self) -> bool:
+        """Whether the container that runs now is the one whose gate has opened."""
+        return (
+            self.container is not None
+            and self.gate is not None
+            and self.gate.is_open(self.container.id)
+            and self.reading is not None
+            and self.reading.init.pid == self.gate.pid
+        )
+
+    @property
     def state(self) -> str:
-        """What the engine says of it, in one word."""
+        """What it is, in one word: missing, stopped, running, or where the agent has it before it runs."""
         if self.container is None:
             return "missing"
-        return "running" if self.container.running else "stopped"
+        if self.is_open:
+            return "running"
+        if self.gate is not None and self.gate.status not in (OPEN, EXITED):
+            return self.gate.status
+        return WAITING if self.container.running else "stopped"
 
     def as_result(self) -> dict[str, object]:
         """Return the instance as a module's result; the environment's values are hidden."""
@@ -48,7 +67,10 @@ class Instance:
             "addresses": [port.address for port in self.spec.ports],
             "declared": redact(self.stored.canonical),
             "checks": [vars(check) for check in self.checks],
-            "enforced": bool(self.checks) and all(check.holds for check in self.checks),
+            "enforced": self.is_open and bool(self.checks) and all(check.holds for check in self.checks),
+            "gate": None
+            if self.gate is None
+            else {key: value for key, value in self.gate.as_json().items() if key in _GATE},
             "usage": {
                 "memory_bytes": usage.memory if usage else None,
                 "cpu_seconds": usage.cpu_ns / 1e9 if usage else None,
@@ -65,21 +87,24 @@ def read_instances(host: Host, names: Iterable[str] = ()) -> list[Instance]:
     wanted = set(names) or set(stored)
     presences = find_presences(host.backend.list())
     volumes = host.quota.volumes()
+    gates = read_states(host.files.run_dir)
     return [
-        _read(host, item, presences[name].current if name in presences else None, volumes.get(name))
+        _read(host, item, presences[name].current if name in presences else None, volumes.get(name), gates.get(name))
         for name, item in stored.items()
         if name in wanted
     ]
 
 
-def _read(host: Host, stored: StoredSpec, container: Container | None, volume: Volume | None) -> Instance:
+def _read(
+    host: Host, stored: StoredSpec, container: Container | None, volume: Volume | None, gate: InstanceState | None
+) -> Instance:
     spec = parse_spec(stored.canonical)
     reading = read_container(host.hierarchy, container.id) if container is not None and container.running else None
     results: list[Check] = []
     if container is not None and reading is not None:
         results = checks(spec, reading, volume, host.io_devices)
         results.append(_log_check(spec.limits.log, host.backend, container))
-    return Instance(stored, spec, container, reading, volume, results)
+    return Instance(stored, spec, container, reading, volume, gate, results)
 
 
 def _log_check(declared: LogLimit, backend: Backend, container: Container) -> Check:

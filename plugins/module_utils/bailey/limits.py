@@ -16,6 +16,7 @@ from typing import NamedTuple
 from .changes import Json
 from .errors import InvalidValueError
 from .fields import Fields
+from .names import CONTAINER_DIRECTORY
 from .rlimits import Rlimit, parse_rlimits
 from .units import (
     format_cpus,
@@ -281,8 +282,9 @@ def parse_target(path: str, value: object) -> str:
     parts = value.split("/")[1:]
     if any(part in ("", ".", "..") for part in parts) or not value.isprintable() or any(char in value for char in ":,"):
         raise InvalidValueError(path, value, "a normal path: no empty part, '.', '..', ':', ',' or control character")
-    if parts[0] in ("proc", "sys", "dev"):
-        raise InvalidValueError(path, value, "a path outside /proc, /sys and /dev (for /dev/shm use shm_size)")
+    if parts[0] in ("proc", "sys", "dev", CONTAINER_DIRECTORY[1:]):
+        allowed = f"a path outside /proc, /sys, {CONTAINER_DIRECTORY} and /dev (for /dev/shm use shm_size)"
+        raise InvalidValueError(path, value, allowed)
     return value
 
 

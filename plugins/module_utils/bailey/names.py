@@ -13,6 +13,11 @@ LABEL_HASH = "bailey.hash"
 # an instance's own name, so the two can never be confused.
 PREDECESSOR_SUFFIX = ".bailey-old"
 
+# Where a container has what the platform put into it: PID 1 and, below it, the socket that it boots from.
+CONTAINER_DIRECTORY = "/.bailey"
+WSHD = f"{CONTAINER_DIRECTORY}/wshd"
+BOOT_DIRECTORY = f"{CONTAINER_DIRECTORY}/boot"
+
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 

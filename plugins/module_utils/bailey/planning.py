@@ -50,6 +50,7 @@ class Plan:
     state: str = STARTED
     stored: StoredSpec | None = None
     differences: Differences = field(default_factory=Differences)
+    gate_ms: float | None = None  # once it is carried out: how long a new container stood at its gate
 
 
 def find_presences(containers: Iterable[Container]) -> dict[str, Presence]:

@@ -14,9 +14,10 @@ from .admission import Ground, Overcommit, check_capacity, check_engine, check_h
 from .carry import Carrier, Host
 from .changes import Differences
 from .enforcement import Check, checks, read_container
-from .errors import BaileyError, EngineError, InvalidValueError
+from .errors import AdmissionError, BaileyError, EngineError, InvalidValueError
 from .fields import Fields
 from .host.quota import Volume
+from .instance_state import InstanceState, read_states
 from .names import parse_name
 from .planning import Action, Plan, Presence, find_presences, plan_instance, plan_removal
 from .spec import ABSENT, SPEC_FIELDS, STARTED, STATES, Spec, parse_spec
@@ -167,9 +168,10 @@ def _plan(
     host: Host,
 ) -> dict[str, Plan]:
     plans: dict[str, Plan] = {}
+    gates = read_states(host.files.run_dir)
     for name, spec in desired.specs.items():
         presence = presences.get(name, Presence())
-        results = _read_back(spec, presence, volumes.get(name), host)
+        results = _read_back(spec, presence, volumes.get(name), gates.get(name), host)
         plans[name] = plan_instance(spec, desired.states[name], presence, stored.get(name), results)
     undeclared = sorted({*presences, *stored} - {*desired.specs, *desired.absent}) if purge else []
     for name in (*desired.absent, *undeclared):
@@ -178,12 +180,17 @@ def _plan(
     return plans
 
 
-def _read_back(spec: Spec, presence: Presence, volume: Volume | None, host: Host) -> list[Check] | None:
-    """Check a running container against the kernel; None where none runs, whatever the engine says of it."""
-    if presence.current is None or not presence.current.running:
+def _read_back(
+    spec: Spec, presence: Presence, volume: Volume | None, gate: InstanceState | None, host: Host
+) -> list[Check] | None:
+    """Check a container past its gate against the kernel; None where there is none, whatever the engine says."""
+    current = presence.current
+    if current is None or not current.running or gate is None or not gate.is_open(current.id):
         return None
-    reading = read_container(host.hierarchy, presence.current.id)
-    return None if reading is None else checks(spec, reading, volume, host.io_devices)
+    reading = read_container(host.hierarchy, current.id)
+    if reading is None or reading.init.pid != gate.pid:  # it has been started again since
+        return None
+    return checks(spec, reading, volume, host.io_devices)
 
 
 def _kept_volumes(plans: Mapping[str, Plan], volumes: Mapping[str, Volume], removed: bool) -> list[str]:
@@ -204,11 +211,20 @@ def _admit(
     specs = [plan.spec for plan in plans.values() if plan.spec is not None] + staying
     check_ports(specs)
     check_capacity({spec.name: spec.limits for spec in specs}, ground, overcommit)
-    changing = [plan.spec for plan in plans.values() if plan.spec is not None and plan.differences]
+    changing = [(plan, plan.spec) for plan in plans.values() if plan.spec is not None and plan.differences]
+    _check_agent([plan for plan, _ in changing], host)
     if changing:
         capabilities = host.backend.capabilities()
-        for spec in changing:
+        for _, spec in changing:
             check_engine(spec, capabilities)
+
+
+def _check_agent(changing: Sequence[Plan], host: Host) -> None:
+    """Ask the agent before anything changes: without it no gate opens, and a host that is drained starts nothing."""
+    held = [plan for plan in changing if plan.action is not Action.STOP]
+    starting = [plan.name for plan in held if plan.state == STARTED and plan.action is not Action.UPDATE]
+    if held and host.agent.ask("status")["agent"]["draining"] and starting:
+        raise AdmissionError(f"the host is being drained and starts nothing; asked for: {', '.join(starting)}")
 
 
 def _check_images(plans: Mapping[str, Plan], host: Host, *, check_mode: bool) -> None:

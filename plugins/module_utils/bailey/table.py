@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from .inventory import Instance
 
-_HEADINGS = ("TENANT", "INSTANCE", "STATE", "ADDRESS", "LIMIT", "DECLARED", "ENFORCED", "")
+_HEADINGS = ("TENANT", "INSTANCE", "STATE", "GATE", "ADDRESS", "LIMIT", "DECLARED", "ENFORCED", "")
 
 
 def render(instances: Iterable[Instance]) -> str:
@@ -21,9 +21,22 @@ def render(instances: Iterable[Instance]) -> str:
 def _rows(instance: Instance) -> Iterator[tuple[str, ...]]:
     spec = instance.spec
     addresses = " ".join(port.address for port in spec.ports)
-    first = (spec.tenant, spec.name, instance.state, addresses or "-")
-    if not instance.checks:
-        yield (*first, "-", "-", "-", "" if instance.stored.state == "stopped" else "NOT RUNNING")
+    first = (spec.tenant, spec.name, instance.state, _gate(instance), addresses or "-")
+    if not instance.is_open or not instance.checks:
+        yield (*first, "-", "-", "-", "" if instance.stored.state == "stopped" else _not_running(instance))
+        return
     for number, check in enumerate(instance.checks):
         mark = "" if check.holds else "NOT ENFORCED"
-        yield (*(first if number == 0 else ("",) * 4), check.field, check.declared, check.enforced, mark)
+        yield (*(first if number == 0 else ("",) * len(first)), check.field, check.declared, check.enforced, mark)
+
+
+def _gate(instance: Instance) -> str:
+    """Return how long its container stood at the gate before every limit was found in force."""
+    if not instance.is_open or instance.gate is None or instance.gate.gate_ms is None:
+        return "-"
+    return f"{instance.gate.gate_ms:.1f} ms"
+
+
+def _not_running(instance: Instance) -> str:
+    reason = "" if instance.gate is None else instance.gate.reason
+    return f"NOT RUNNING: {reason}" if reason else "NOT RUNNING"

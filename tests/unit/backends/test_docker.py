@@ -1,90 +1,14 @@
-"""What a blueprint becomes in the engine's words, and what is read out of the engine's answers."""
+"""What is read out of the engine's answers, and what is sent along to a registry."""
 
 from __future__ import annotations
 
 import base64
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from bailey.backends import docker
-from bailey.backends.base import Blueprint, EngineMount
 from bailey.errors import HostError
-from bailey.spec import parse_spec
-
-DECLARED: dict[str, object] = {
-    "name": "web",
-    "tenant": "ada",
-    "image": "web:1",
-    "mem_limit": "64M",
-    "cpus": 0.5,
-    "pids_limit": 9,
-}
-
-
-def config(**fields: object) -> dict[str, Any]:
-    spec = parse_spec({**DECLARED, **fields})
-    mounts = [EngineMount(Path("/host/data"), "/data", read_only=False)]
-    return docker.container_config(Blueprint(spec, "web", 2000, mounts, ["/dev/loop0"], {"bailey.name": "web"}))
-
-
-def test_a_container_is_locked_down_without_being_asked() -> None:
-    made = config()
-    host = made["HostConfig"]
-    assert made["User"] == "2000:2000"
-    assert made["Healthcheck"] == {"Test": ["NONE"]}
-    assert (host["ReadonlyRootfs"], host["Privileged"], host["CapDrop"], host["CapAdd"]) == (True, False, ["ALL"], [])
-    assert host["SecurityOpt"][0] == "no-new-privileges"
-    assert json.loads(host["SecurityOpt"][1].removeprefix("seccomp="))["defaultAction"] == "SCMP_ACT_ERRNO"
-    assert host["IpcMode"] == "private"
-
-
-def test_every_limit_reaches_the_engine() -> None:
-    host = config(
-        memswap_limit="96M",
-        mem_reservation="32M",
-        cpu_shares=512,
-        cpuset="0-1",
-        shm_size="8M",
-        tmpfs=["/tmp:size=4M,mode=700,exec"],
-        ulimits={"nofile": {"soft": 5, "hard": 9}},
-        logging={"options": {"max-size": "1M", "max-file": 3}},
-        blkio_config={"device_read_bps": "1M", "device_write_iops": 7},
-        restart="on-failure:4",
-        read_only=False,
-        storage_opt={"size": "1G"},
-    )["HostConfig"]
-    assert (host["Memory"], host["MemorySwap"], host["MemoryReservation"]) == (64 << 20, 96 << 20, 32 << 20)
-    assert (host["NanoCpus"], host["CpuShares"], host["CpusetCpus"], host["PidsLimit"]) == (500_000_000, 512, "0,1", 9)
-    assert host["ShmSize"] == 8 << 20
-    assert host["Tmpfs"] == {"/tmp": "size=4194304,mode=700,nosuid,nodev,exec"}
-    assert host["Ulimits"] == [{"Name": "nofile", "Soft": 5, "Hard": 9}]
-    assert host["LogConfig"]["Config"] == {"max-size": "1048576", "max-file": "3"}
-    assert host["BlkioDeviceReadBps"] == [{"Path": "/dev/loop0", "Rate": 1 << 20}]
-    assert host["BlkioDeviceWriteIOps"] == [{"Path": "/dev/loop0", "Rate": 7}]
-    assert "BlkioDeviceWriteBps" not in host
-    assert host["RestartPolicy"] == {"Name": "on-failure", "MaximumRetryCount": 4}
-    assert (host["ReadonlyRootfs"], host["StorageOpt"]) == (False, {"size": str(1 << 30)})
-
-
-def test_a_missing_source_of_a_mount_is_an_error_and_not_a_directory() -> None:
-    (mount,) = config()["HostConfig"]["Mounts"]
-    assert (mount["Type"], mount["Source"], mount["Target"], mount["ReadOnly"]) == (
-        "bind",
-        "/host/data",
-        "/data",
-        False,
-    )
-    assert "Binds" not in config()["HostConfig"]
-
-
-def test_ports_are_published_on_their_addresses() -> None:
-    host = config(ports=["8001:80", "127.0.0.2:8002:80", "8003:53/udp"])["HostConfig"]
-    assert host["PortBindings"] == {
-        "80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8001"}, {"HostIp": "127.0.0.2", "HostPort": "8002"}],
-        "53/udp": [{"HostIp": "127.0.0.1", "HostPort": "8003"}],
-    }
 
 
 @pytest.mark.parametrize(

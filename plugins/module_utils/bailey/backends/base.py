@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 from ..limits import Limits, LogLimit
@@ -60,6 +61,65 @@ class Blueprint:
     labels: Mapping[str, str]
 
 
+class Happening(Enum):
+    """What an engine tells of its containers while it goes on."""
+
+    CREATED = "create"
+    STARTED = "start"
+    SIGNALLED = "kill"  # on somebody's order; a stop is one too
+    DIED = "die"
+    STOPPED = "stop"  # on somebody's order, once it has ended
+    OUT_OF_MEMORY = "oom"
+    RENAMED = "rename"
+    REMOVED = "destroy"
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing that happened to a container that Bailey made. `at` is in nanoseconds since the epoch."""
+
+    kind: Happening
+    container: str
+    name: str  # the container's own, after what happened
+    declared_name: str
+    declared_hash: str
+    at: int
+    exit_code: int | None = None
+    signal: int | None = None
+
+
+class EventStream(ABC):
+    """What an engine tells, as it happens. Iterating ends where the engine ends it, or `close` does."""
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Event]:
+        """Yield events as they come. Raises EngineUnavailableError where the connection breaks."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End the stream, from any thread."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a container last ended, as the engine knows it.
+
+    `code` is the exit status as a shell shows it: 128 and the signal's number where PID 1 hands on that a signal
+    ended the program; `signal` is that number. `at` is in seconds since the epoch.
+    """
+
+    code: int
+    signal: int | None
+    oom: bool
+    at: float | None
+    error: str  # why the engine could not even start it
+
+
+def signal_of(code: int) -> int | None:
+    """Return the signal that an exit status of PID 1 stands for, None where it is the program's own code."""
+    return code - 128 if 128 < code <= 128 + 64 else None
+
+
 class Backend(ABC):
     """An engine. Methods raise EngineError, or EngineUnavailableError where it does not answer."""
 
@@ -100,8 +160,8 @@ class Backend(ABC):
         """Give a container another name."""
 
     @abstractmethod
-    def update(self, container_id: str, limits: Limits, restart: str) -> None:
-        """Change what can change on a living container: memory, processors, pids and the restart policy."""
+    def update(self, container_id: str, limits: Limits) -> None:
+        """Change what can change on a living container: memory, processors and pids."""
 
     @abstractmethod
     def log_limit(self, container_id: str) -> LogLimit | None:
@@ -110,3 +170,19 @@ class Backend(ABC):
     @abstractmethod
     def failure(self, container_id: str) -> str:
         """Return why a container is not running, with its last output: for a message."""
+
+    @abstractmethod
+    def events(self, since: int | None) -> EventStream:
+        """Listen to what happens to Bailey's containers, from `since` on (nanoseconds since the epoch), or from now."""
+
+    @abstractmethod
+    def ended(self, container_id: str) -> Ended | None:
+        """Return how a container last ended; None where it runs, has never run, or has gone."""
+
+    @abstractmethod
+    def log_tail(self, container_id: str, lines: int) -> Sequence[str]:
+        """Return the last lines of a container's output; empty where it has gone."""
+
+    @abstractmethod
+    def client(self) -> Sequence[str]:
+        """Return the words by which the engine's own command-line client is called for this engine."""

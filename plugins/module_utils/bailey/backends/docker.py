@@ -8,17 +8,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .. import seccomp
 from ..capabilities import SYS_RESOURCE
 from ..errors import EngineError, HostError
 from ..host import proc
 from ..host.files import read_text
 from ..host.mounts import mount_holding
-from ..limits import IoRates, Limits, LogLimit
+from ..limits import Limits, LogLimit
 from ..names import LABEL_HASH, LABEL_NAME
 from ..rlimits import KINDS, Rlimit
-from ..spec import Spec
-from .base import Backend, Blueprint, Capabilities, Container
+from . import docker_events
+from .base import Backend, Blueprint, Capabilities, Container, Ended, EventStream
+from .docker_config import NO_RESTART, ImageProgram, container_config, living_limits
 from .engine_api import EngineApi
 
 CLIENT_CONFIG = Path("/root/.docker/config.json")
@@ -26,7 +26,7 @@ _MEMORY_MINIMUM = 6 << 20  # linuxMinMemory in moby's daemon/daemon_unix.go
 # docker/go-units leaves RLIMIT_AS out: the runtime's own start would not fit in it.
 _RLIMITS = frozenset(KINDS) - {"as"}
 _LOG_LINES = 5
-_SECCOMP = json.dumps(seccomp.profile())
+_NOT_FOUND = 404
 
 
 class DockerBackend(Backend):
@@ -72,7 +72,7 @@ class DockerBackend(Backend):
 
     def create(self, blueprint: Blueprint) -> str:
         """Create a container that does not run yet."""
-        body = container_config(blueprint)
+        body = container_config(blueprint, self._image_program(blueprint.spec.image))
         return str(self._api.post("/containers/create", body, {"name": blueprint.name})["Id"])
 
     def start(self, container_id: str) -> None:
@@ -93,10 +93,9 @@ class DockerBackend(Backend):
         """Give a container another name."""
         self._api.post(f"/containers/{container_id}/rename", query={"name": name})
 
-    def update(self, container_id: str, limits: Limits, restart: str) -> None:
-        """Change limits and restart policy; the engine writes every one of them to the kernel again."""
-        body = {**_living_limits(limits), "RestartPolicy": _restart_policy(restart)}
-        self._api.post(f"/containers/{container_id}/update", body)
+    def update(self, container_id: str, limits: Limits) -> None:
+        """Change limits; the engine writes every one of them to the kernel again."""
+        self._api.post(f"/containers/{container_id}/update", {**living_limits(limits), "RestartPolicy": NO_RESTART})
 
     def log_limit(self, container_id: str) -> LogLimit | None:
         """Return what bounds a container's log."""
@@ -120,6 +119,33 @@ class DockerBackend(Backend):
         parts = (f"{state['Status']}, {reason}", state["Error"], output and f"last output: {output}")
         return "; ".join(part for part in parts if part)
 
+    def events(self, since: int | None) -> EventStream:
+        """Listen to what happens to Bailey's containers."""
+        return docker_events.open_stream(self._api, since)
+
+    def ended(self, container_id: str) -> Ended | None:
+        """Return how a container last ended."""
+        found = self._api.get(f"/containers/{container_id}/json", missing_ok=True)
+        return None if found is None else docker_events.parse_ended(found["State"])
+
+    def log_tail(self, container_id: str, lines: int) -> Sequence[str]:
+        """Return the last lines of a container's output."""
+        query = {"stdout": True, "stderr": True, "tail": lines}
+        try:
+            return _log_text(self._api.text(f"/containers/{container_id}/logs", query)).splitlines()[-lines:]
+        except EngineError as error:
+            if error.status == _NOT_FOUND:
+                return []
+            raise
+
+    def client(self) -> Sequence[str]:
+        """Return the words of the engine's own client."""
+        return ("docker", "--host", self._api.docker_host)
+
+    def _image_program(self, reference: str) -> ImageProgram:
+        config = self._api.get(f"/images/{reference}/json")["Config"] or {}
+        return ImageProgram(tuple(config.get("Entrypoint") or ()), tuple(config.get("Cmd") or ()))
+
     def _registry_header(self, name: str) -> dict[str, str]:
         registry = name.partition("/")[0]
         try:
@@ -133,114 +159,6 @@ class DockerBackend(Backend):
             return {}
         account = {"username": username, "password": password, "serveraddress": registry}
         return {"X-Registry-Auth": base64.urlsafe_b64encode(json.dumps(account).encode()).decode()}
-
-
-def container_config(blueprint: Blueprint) -> dict[str, Any]:
-    """Return the body of POST /containers/create for a blueprint."""
-    spec = blueprint.spec
-    optional: dict[str, Any] = {
-        "Cmd": None if spec.command is None else list(spec.command),
-        "Entrypoint": None if spec.entrypoint is None else list(spec.entrypoint),
-        "WorkingDir": spec.working_dir or None,
-        "StopSignal": spec.stop_signal or None,
-    }
-    return {
-        "Image": spec.image,
-        "Hostname": spec.hostname,
-        "User": f"{blueprint.uid}:{blueprint.uid}",
-        "Env": [f"{name}={value}" for name, value in spec.environment.items()],
-        "Labels": dict(blueprint.labels),
-        "ExposedPorts": {f"{port.target}/{port.protocol}": {} for port in spec.ports},
-        "Healthcheck": {"Test": ["NONE"]},
-        "HostConfig": _host_config(blueprint),
-        **{key: value for key, value in optional.items() if value is not None},
-    }
-
-
-def _host_config(blueprint: Blueprint) -> dict[str, Any]:
-    spec, limits = blueprint.spec, blueprint.spec.limits
-    config: dict[str, Any] = {
-        **_living_limits(limits),
-        **_io_limits(limits.io, blueprint.io_devices),
-        "RestartPolicy": _restart_policy(spec.restart),
-        "NetworkMode": spec.network_mode,
-        "PortBindings": _port_bindings(spec),
-        "ReadonlyRootfs": spec.read_only,
-        "CapDrop": ["ALL"],
-        "CapAdd": list(spec.cap_add),
-        "SecurityOpt": ["no-new-privileges", f"seccomp={_SECCOMP}"],
-        "Privileged": False,
-        "Init": True,
-        "IpcMode": "private",
-        "ShmSize": limits.shm_size,
-        "Tmpfs": {
-            item.target: f"size={item.size},mode={item.mode:o},nosuid,nodev,"
-            + ("exec" if item.executable else "noexec")
-            for item in limits.tmpfs
-        },
-        "Mounts": [
-            {
-                "Type": "bind",
-                "Source": str(mount.source),
-                "Target": mount.target,
-                "ReadOnly": mount.read_only,
-                "BindOptions": {"Propagation": "rprivate"},
-            }
-            for mount in blueprint.mounts
-        ],
-        "Ulimits": [
-            {"Name": name, "Soft": limit.soft, "Hard": limit.hard} for name, limit in sorted(limits.rlimits.items())
-        ],
-        "LogConfig": {
-            "Type": "json-file",
-            "Config": {"max-size": str(limits.log.max_size), "max-file": str(limits.log.max_file)},
-        },
-    }
-    if spec.runtime:
-        config["Runtime"] = spec.runtime
-    if limits.layer is not None:
-        config["StorageOpt"] = {"size": str(limits.layer)}
-    return config
-
-
-def _living_limits(limits: Limits) -> dict[str, Any]:
-    settings: dict[str, Any] = {
-        "Memory": limits.memory,
-        "MemorySwap": limits.memory_swap,
-        "NanoCpus": limits.nano_cpus,
-        "CpuShares": limits.cpu_shares,
-        "PidsLimit": limits.pids,
-    }
-    if limits.memory_reservation is not None:
-        settings["MemoryReservation"] = limits.memory_reservation
-    if limits.cpuset is not None:
-        settings["CpusetCpus"] = ",".join(str(cpu) for cpu in sorted(limits.cpuset))
-    return settings
-
-
-def _io_limits(io: IoRates, devices: Sequence[str]) -> dict[str, Any]:
-    rates = {
-        "BlkioDeviceReadBps": io.read_bps,
-        "BlkioDeviceWriteBps": io.write_bps,
-        "BlkioDeviceReadIOps": io.read_iops,
-        "BlkioDeviceWriteIOps": io.write_iops,
-    }
-    return {
-        name: [{"Path": device, "Rate": rate} for device in devices] for name, rate in rates.items() if rate is not None
-    }
-
-
-def _restart_policy(restart: str) -> dict[str, Any]:
-    name, _, retries = restart.partition(":")
-    return {"Name": name, "MaximumRetryCount": int(retries or 0)}
-
-
-def _port_bindings(spec: Spec) -> dict[str, list[dict[str, str]]]:
-    bindings: dict[str, list[dict[str, str]]] = {}
-    for port in spec.ports:
-        published = {"HostIp": port.host_ip, "HostPort": str(port.published)}
-        bindings.setdefault(f"{port.target}/{port.protocol}", []).append(published)
-    return bindings
 
 
 def _container(item: Mapping[str, Any]) -> Container:

@@ -7,6 +7,7 @@ Sources: the kernel's Documentation/admin-guide/cgroup-v1/ and cgroup-v2.rst.
 from __future__ import annotations
 
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,10 +17,12 @@ from ..limits import IoRates
 from ..units import NANO, parse_cpuset
 from .files import read_text
 from .mounts import read_mounts
+from .proc import PROC, read_of_process
 
 # Controllers of v1 that limits are read from, and the names under which runtimes place a container.
 _V1_CONTROLLERS = ("memory", "cpu", "cpuacct", "cpuset", "pids", "blkio")
 _PLACES = ("docker/{id}", "system.slice/docker-{id}.scope", "bailey.slice/docker-{id}.scope")
+_LAST_PART = re.compile(r"(?:.*/)?(?:docker-)?([0-9a-f]{64})(?:\.scope)?")
 _PAGE_MAX = (1 << 63) - (1 << 12)  # what v1 shows where memory is not limited (LONG_MAX in whole pages)
 
 
@@ -85,6 +88,19 @@ def open_hierarchy() -> Hierarchy:
     return Hierarchy(2, dict.fromkeys(_V1_CONTROLLERS, unified))
 
 
+def container_of(pid: int, proc: Path = PROC) -> str | None:
+    """Return the id of the container whose group a process is in, or None where it is in none, or has ended.
+
+    Only the host's root can move a process there, so that this is the kernel's word on where it belongs.
+    """
+    text = read_of_process(proc / str(pid) / "cgroup") or ""
+    by_controller = {names: place for _, names, place in (line.split(":", 2) for line in text.splitlines())}
+    memory = [place for names, place in by_controller.items() if "memory" in names.split(",")]
+    place = memory[0] if memory else by_controller.get("", "")
+    match = _LAST_PART.fullmatch(place)
+    return None if match is None else match[1]
+
+
 class Group(ABC):
     """One container's group, in either hierarchy."""
 
@@ -94,6 +110,11 @@ class Group(ABC):
     def pids(self) -> list[int]:
         """Return the processes in the group, as the host numbers them."""
         return [int(line) for line in self._lines("memory", "cgroup.procs")]
+
+    @property
+    @abstractmethod
+    def oom_counter(self) -> Path:
+        """The file with the line `oom_kill N`: how many of the group's processes were killed for memory."""
 
     @abstractmethod
     def enforced(self) -> Enforced:
@@ -120,6 +141,11 @@ class Group(ABC):
 
 class GroupV1(Group):
     """A group in cgroup v1, one directory a controller."""
+
+    @property
+    def oom_counter(self) -> Path:
+        """The counter's file."""
+        return self.paths["memory"] / "memory.oom_control"
 
     def enforced(self) -> Enforced:
         """Read all limits."""
@@ -168,6 +194,11 @@ class GroupV1(Group):
 
 class GroupV2(Group):
     """A group in cgroup v2, one directory for all controllers."""
+
+    @property
+    def oom_counter(self) -> Path:
+        """The counter's file."""
+        return self.paths["memory"] / "memory.events"
 
     def enforced(self) -> Enforced:
         """Read all limits."""

@@ -92,11 +92,3 @@ def read_of_process(path: Path) -> str | None:
         if error.errno in _ENDED:
             return None
         raise
-
-
-def read_executable(pid: int, proc: Path = PROC) -> str | None:
-    """Return the path of the program that a process runs, or None where it has ended."""
-    try:
-        return str((proc / str(pid) / "exe").readlink())
-    except OSError:
-        return None

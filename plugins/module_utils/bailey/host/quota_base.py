@@ -117,7 +117,7 @@ class Quota(ABC):
         with os.scandir(self.root) as entries:
             for entry in entries:
                 if _NAME.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
-                    uid = _read_owner(Path(entry.path))
+                    uid = read_owner(Path(entry.path))
                     if uid is not None:
                         found[entry.name] = uid
         return found
@@ -133,7 +133,8 @@ class Quota(ABC):
             os.close(descriptor)
 
 
-def _read_owner(path: Path) -> int | None:
+def read_owner(path: Path) -> int | None:
+    """Return the uid that a volume belongs to, None where that is no volume."""
     try:
         return int(os.getxattr(path, _OWNER, follow_symlinks=False).partition(b":")[0])
     except (OSError, ValueError):
