@@ -1,0 +1,17 @@
+/* The other end of the control socket: finding it, and making sure who it is. */
+
+#ifndef WSH_CLIENT_PEER_H
+#define WSH_CLIENT_PEER_H
+
+#include <sys/types.h>
+
+#include "common.h"
+
+/* Connects to RUN/ctl/NAME.sock and returns the non-blocking socket, or -errno. */
+int peer_connect(const char *run_directory, const char *name, int64_t deadline, struct failure *failure);
+
+/* The socket's listener has to be PID 1 of a pid namespace of its own: then it is a container's first process, and
+ * not one that got hold of the socket. Gives its user and group. */
+int peer_check(int socket, const char *name, uid_t *uid, gid_t *gid, struct failure *failure);
+
+#endif
