@@ -116,8 +116,8 @@ class MemoryEngine(Backend):
     def failure(self, container_id: str) -> str:
         return f"{container_id} does not run"
 
-    def events(self, since: int | None) -> EventStream:
-        raise NotImplementedError(since)
+    def events(self, since: int, until: int | None = None) -> EventStream:
+        raise NotImplementedError(since, until)
 
     def ended(self, container_id: str) -> Ended | None:
         raise NotImplementedError(container_id)

@@ -92,7 +92,7 @@ def test_what_is_not_listed_fails_as_forbidden_and_does_not_kill() -> None:
 def test_no_rule_allows_by_mistake_what_another_one_narrows() -> None:
     unconditional = {name for rule in PROFILE["syscalls"] if not rule["args"] for name in rule["names"]}
     conditional = {name for rule in PROFILE["syscalls"] if rule["args"] for name in rule["names"]}
-    assert conditional == {"clone", "personality", "socket", "ioctl"}
+    assert conditional == {"clone", "personality", "prlimit64", "socket", "ioctl"}
     assert not unconditional & conditional
 
 
@@ -199,6 +199,17 @@ def test_clone3_is_said_not_to_be_there_so_that_the_c_library_falls_back() -> No
 )
 def test_sockets_are_for_the_network_and_the_host_itself_alone(family: int, passes: bool) -> None:
     assert allowed("socket", family) is passes
+
+
+@pytest.mark.parametrize(
+    ("pid", "new_limit", "passes"),
+    [
+        *((0, 0, True), (0, 0x7FFF0000, True), (1, 0, True), (77, 0, True)),
+        *((1, 0x7FFF0000, False), (77, 0x7FFF0000, False), (1, 1 << 32, False), (1 | 1 << 32, 0x7FFF0000, False)),
+    ],
+)
+def test_a_program_sets_limits_of_its_own_alone(pid: int, new_limit: int, passes: bool) -> None:
+    assert allowed("prlimit64", pid, 7, new_limit) is passes
 
 
 @pytest.mark.parametrize(

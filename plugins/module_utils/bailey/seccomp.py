@@ -37,7 +37,7 @@ _ALLOWED = (
     "mq_open", "mq_timedreceive", "mq_timedsend", "mq_unlink", "mremap", "msgctl", "msgget", "msgrcv", "msgsnd",
     "msync", "munlock", "munlockall", "munmap", "nanosleep", "newfstatat", "open", "openat", "openat2", "pause",
     "pidfd_open", "pidfd_send_signal", "pipe", "pipe2", "pkey_alloc", "pkey_free", "pkey_mprotect", "poll", "ppoll",
-    "prctl", "pread64", "preadv", "preadv2", "prlimit64", "pselect6", "pwrite64", "pwritev", "pwritev2", "read",
+    "prctl", "pread64", "preadv", "preadv2", "pselect6", "pwrite64", "pwritev", "pwritev2", "read",
     "readahead", "readlink", "readlinkat", "readv", "recvfrom", "recvmmsg", "recvmsg", "remap_file_pages",
     "removexattr", "rename", "renameat", "renameat2", "restart_syscall", "rmdir", "rseq", "rt_sigaction",
     "rt_sigpending", "rt_sigprocmask", "rt_sigqueueinfo", "rt_sigreturn", "rt_sigsuspend", "rt_sigtimedwait",
@@ -78,6 +78,10 @@ def profile() -> dict[str, Any]:
             _rule(["clone"], _masked(0, _NAMESPACE_FLAGS, 0)),
             # Its flags lie in memory that a filter cannot read. "Not there" makes the C library use clone.
             {**_rule(["clone3"]), "action": "SCMP_ACT_ERRNO", "errnoRet": _ENOSYS},
+            # A program's own limits, or only reading another's: the first process of the container runs as the same
+            # user, and could be left without descriptors, memory or time. The kernel looks at 32 bits of the number.
+            _rule(["prlimit64"], _masked(0, 0xFFFFFFFF, 0)),
+            _rule(["prlimit64"], _equal(2, 0)),
             *(_rule(["personality"], _equal(0, value)) for value in _PERSONALITIES),
             *(_rule(["socket"], _equal(0, family)) for family in _SOCKET_FAMILIES),
             *(_rule(["ioctl"], _equal(1, request)) for request in _ALLOWED_IOCTLS),

@@ -16,6 +16,7 @@ from .capabilities import parse_capabilities
 from .changes import Json
 from .errors import InvalidValueError
 from .fields import Fields
+from .healthcheck import Healthcheck, parse_healthcheck
 from .limits import LIMIT_FIELDS, Limits, merge_declarations, parse_limits, parse_target
 from .names import parse_name
 from .units import format_duration, parse_count, parse_duration
@@ -25,16 +26,18 @@ STATES = (STARTED, STOPPED, ABSENT)
 PROGRAM_FIELDS = (
     "name", "tenant", "app", "plan", "image", "pull_policy", "command", "entrypoint", "environment", "working_dir",
     "hostname", "user", "ports", "volumes", "read_only", "cap_add", "network_mode", "restart", "runtime",
-    "stop_signal", "stop_grace_period",
+    "stop_signal", "stop_grace_period", "healthcheck",
 )  # fmt: skip
 SPEC_FIELDS = PROGRAM_FIELDS + LIMIT_FIELDS
 # What the engine, the kernel or Bailey itself changes on a living container. All else needs a new one.
 LIVE_FIELDS = frozenset((
     "tenant", "app", "pull_policy", "mem_limit", "memswap_limit", "mem_reservation", "cpus", "cpu_shares", "cpuset",
-    "pids_limit", "disk_limit", "io_scope", "restart", "stop_grace_period",
+    "pids_limit", "disk_limit", "io_scope", "restart", "stop_grace_period", "healthcheck",
 ))  # fmt: skip
 # A living container can change these, but cannot lose them: the engine takes "not set" for "leave as it is".
 _LIVE_WHILE_SET = ("mem_reservation", "cpuset")
+# Counts what the platform itself puts into every container: a container of another layout is made again.
+_LAYOUT = 1
 
 # The grammar of distribution/reference: [HOST[:PORT]/]PATH[/PATH...][:TAG][@DIGEST].
 _PATH = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
@@ -108,6 +111,7 @@ class Spec:
     runtime: str
     stop_signal: str
     stop_grace_period: float
+    healthcheck: Healthcheck | None
     limits: Limits
 
     @property
@@ -143,6 +147,7 @@ class Spec:
             "user": self.user,
             "runtime": self.runtime or None,
             "stop_signal": self.stop_signal or None,
+            "healthcheck": None if self.healthcheck is None else self.healthcheck.canonical(),
         }
         declared.update({key: value for key, value in optional.items() if value is not None})
         return declared
@@ -156,6 +161,7 @@ class Spec:
         declared = self.canonical()
         fixed = {key: value for key, value in declared.items() if key not in LIVE_FIELDS}
         fixed["set"] = [key for key in _LIVE_WHILE_SET if key in declared]
+        fixed["layout"] = _LAYOUT
         return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
 
 
@@ -211,6 +217,7 @@ def parse_spec(declared: object, plans: Mapping[str, object] | None = None, wher
         runtime=_matching(fields, "runtime", _RUNTIME, "the name of a runtime that the engine offers", ""),
         stop_signal=_matching(fields, "stop_signal", _SIGNAL, "a signal's name such as SIGTERM", ""),
         stop_grace_period=_parse_grace(fields),
+        healthcheck=parse_healthcheck(fields.path("healthcheck"), fields.get("healthcheck")),
         limits=limits,
     )
 

@@ -51,6 +51,13 @@ class SpecStore:
             return {}
         return {path.stem: self._read(path) for path in sorted(self.specs.glob("*.json"))}
 
+    def read(self, name: str) -> StoredSpec | None:
+        """Read one spec file; None where there is none."""
+        try:
+            return self._read(self.specs / f"{name}.json")
+        except FileNotFoundError:
+            return None
+
     def _read(self, path: Path) -> StoredSpec:
         try:
             content = json.loads(path.read_text())

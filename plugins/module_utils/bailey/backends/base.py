@@ -172,8 +172,11 @@ class Backend(ABC):
         """Return why a container is not running, with its last output: for a message."""
 
     @abstractmethod
-    def events(self, since: int | None) -> EventStream:
-        """Listen to what happens to Bailey's containers, from `since` on (nanoseconds since the epoch), or from now."""
+    def events(self, since: int, until: int | None = None) -> EventStream:
+        """Listen to what happens to Bailey's containers, from `since` on (nanoseconds since the epoch).
+
+        Of its past the engine knows what it still remembers. With `until` the stream ends there.
+        """
 
     @abstractmethod
     def ended(self, container_id: str) -> Ended | None:

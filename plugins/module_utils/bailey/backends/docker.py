@@ -119,9 +119,9 @@ class DockerBackend(Backend):
         parts = (f"{state['Status']}, {reason}", state["Error"], output and f"last output: {output}")
         return "; ".join(part for part in parts if part)
 
-    def events(self, since: int | None) -> EventStream:
+    def events(self, since: int, until: int | None = None) -> EventStream:
         """Listen to what happens to Bailey's containers."""
-        return docker_events.open_stream(self._api, since)
+        return docker_events.open_stream(self._api, since, until)
 
     def ended(self, container_id: str) -> Ended | None:
         """Return how a container last ended."""

@@ -1,4 +1,4 @@
-"""The Docker Engine's HTTP interface on its Unix socket, for requests that are JSON both ways.
+"""The Docker Engine's HTTP interface on its Unix socket, for what is JSON both ways.
 
 Plain http.client is enough for those and costs no import of the SDK, which takes a quarter of a second
 and is needed only where streams and registries' credentials are handled (see images/).
@@ -6,11 +6,12 @@ and is needed only where streams and registries' credentials are handled (see im
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -30,6 +31,32 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
+
+
+class JsonStream:
+    """An answer that goes on for as long as both sides want."""
+
+    def __init__(self, connection: _UnixConnection, response: http.client.HTTPResponse) -> None:
+        self._connection = connection
+        self._response = response
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield each value; ends with the connection. Raises EngineUnavailableError where it breaks off inside one."""
+        try:
+            while line := self._response.readline():
+                if line.strip():
+                    yield json.loads(line)
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            raise EngineUnavailableError(f"the engine broke off inside an answer: {error}") from error
+        finally:
+            self._connection.close()
+
+    def close(self) -> None:
+        """End it, from any thread: whoever waits for the next value gets the end."""
+        sock = self._connection.sock
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
 
 
 class EngineApi:
@@ -71,6 +98,23 @@ class EngineApi:
         if status >= 400:
             raise _failure("GET", path, status, payload)
         return payload
+
+    def stream(self, path: str, query: Mapping[str, object]) -> JsonStream:
+        """Read an answer that goes on: JSON values, one a line. It is open, or an error was raised, on return."""
+        target = self._target(path, query)
+        connection = _UnixConnection(self._path, self.timeout)
+        try:
+            connection.request("GET", target)
+            response = connection.getresponse()
+            refusal = response.read() if response.status >= 400 else None
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            raise EngineUnavailableError(self._unavailable(error)) from error
+        if refusal is not None:
+            connection.close()
+            raise _failure("GET", path, response.status, refusal)
+        connection.sock.settimeout(None)
+        return JsonStream(connection, response)
 
     def _request(
         self,

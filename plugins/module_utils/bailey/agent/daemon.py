@@ -1,0 +1,188 @@
+"""The agent as one process: what is opened, in which order, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import resource
+import signal
+import socket
+from pathlib import Path
+
+from ..agent_client import SOCKET_NAME
+from ..carry import Host
+from ..errors import BaileyError
+from ..hosts import open_host
+from . import notify
+from .api import Answer, Api, Session
+from .gate import Gate
+from .hands import Hands
+from .health import Health
+from .ledger import LOG, Ledger, Record, first_start_after_boot
+from .listener import Listener
+from .memory import MemoryWatch
+from .metrics import MetricsServer, Overview, render
+from .proof import Prover, drain_flag
+from .settings import Settings
+from .supervisor import Supervisor
+from .sweep import Sweep
+from .workers import Workers
+
+VERSION = "0.1.0"
+_BACKLOG = 128
+_STORAGE_RETRY = 2.0  # seconds
+
+
+class Agent:
+    """All parts of one host's agent, and what each has to tell the others."""
+
+    def __init__(self, settings: Settings, host: Host, workers: Workers) -> None:
+        self._settings = settings
+        self._host = host
+        self._ledger = Ledger(host.store, settings.run_dir)
+        self._prover = Prover(host)
+        self._gate = Gate(self._ledger, self._prover, workers)
+        hands = Hands(host.backend, host.files, workers)
+        self._supervisor = Supervisor(self._ledger, self._gate, hands, workers, settings.restart_limit)
+        self._listener = Listener(self._ledger, self._gate, self._supervisor, host.backend, workers)
+        self._health = Health(self._ledger, host.files, workers, self._supervisor.restart)
+        engine_socket = Path(settings.docker_host.removeprefix("unix://"))
+        self._sweep = Sweep(self._ledger, self._prover, workers, engine_socket)
+        self._api = Api(lambda: Session(self._ledger, self._supervisor, host.files, self._about))
+        self._metrics = MetricsServer(self._page)
+        self._memory = MemoryWatch(host.hierarchy)
+        self._gate.opened = self._opened
+        self._supervisor.closed = self._closed
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Serve until it is to end. The gates come first: nothing of theirs needs the engine."""
+        await self._take_over()
+        listener = _listen(self._settings.run_dir / SOCKET_NAME)
+        await self._api.serve(listener)
+        if self._settings.metrics is not None:
+            await self._metrics.serve(self._settings.metrics)
+        tasks = [
+            asyncio.create_task(self._listener.follow()),
+            asyncio.create_task(self._sweep_on()),
+            asyncio.create_task(notify.keep_watchdog()),
+        ]
+        notify.notify(notify.READY)
+        LOG.info("version %s is ready: %d instances are declared", VERSION, len(self._ledger))
+        await stopping.wait()
+        notify.notify(notify.STOPPING)
+        for task in tasks:
+            task.cancel()
+        self.close()
+
+    def _opened(self, record: Record) -> None:
+        self._memory.follow(record)
+        self._health.follow(record)
+
+    def _closed(self, record: Record) -> None:
+        self._memory.forget(record)
+        self._health.forget(record)
+
+    async def _take_over(self) -> None:
+        """Find every instance behind its gate or in front of it, without the engine."""
+        first_start = first_start_after_boot(self._settings.run_dir)
+        if first_start:
+            for path in (self._settings.run_dir / "state").glob("*.json"):
+                path.unlink()
+        self._supervisor.draining = drain_flag(self._settings.state_dir).exists()
+        self._ledger.reload_all()
+        for record in self._ledger:
+            self._supervisor.remember(record, first_start=first_start)
+            await self._supervisor.look_at(record)
+
+    async def _sweep_on(self) -> None:
+        while True:
+            try:
+                await self._sweep.run()
+            except Exception:
+                LOG.exception("a sweep failed")
+            await asyncio.sleep(self._settings.sweep)
+            self._listener.watch.look()
+
+    def close(self) -> None:
+        """Let go of everything, and leave every tenant and its control socket as it is."""
+        self._api.close()
+        self._metrics.close()
+        self._health.close()
+        self._memory.close()
+        self._supervisor.close()
+        self._listener.watch.close()
+        self._gate.close()
+        (self._settings.run_dir / SOCKET_NAME).unlink(missing_ok=True)
+
+    def _about(self) -> Answer:
+        return {
+            "version": VERSION,
+            "pid": os.getpid(),
+            "draining": self._supervisor.draining,
+            "instances": len(self._ledger),
+            "running": sum(record.running for record in self._ledger),
+            "engine_up": self._listener.engine_up,
+        }
+
+    def _page(self) -> str:
+        overview = Overview(VERSION, self._listener.engine_up, self._supervisor.draining)
+        return render(overview, self._ledger, self._sweep.findings)
+
+
+def _listen(path: Path) -> socket.socket:
+    """Return the agent's own socket. Its directory is open to all, so that it has its mode before it has its name."""
+    fresh = path.with_name(f".{path.name}")
+    fresh.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    listener.bind(str(fresh))
+    fresh.chmod(0o600)
+    listener.listen(_BACKLOG)
+    listener.setblocking(False)
+    fresh.rename(path)
+    return listener
+
+
+def prepare(settings: Settings) -> None:
+    """Make the directories, and take as many descriptors as are allowed: each instance that waits has a socket."""
+    os.umask(0o022)
+    for path, mode in (
+        (settings.state_dir, 0o755),
+        (settings.state_dir / "boot", 0o755),
+        (settings.run_dir, 0o755),
+        (settings.run_dir / "ctl", 0o700),
+        (settings.run_dir / "state", 0o700),
+        (settings.run_dir / "exec", 0o700),
+    ):
+        path.mkdir(mode=mode, parents=True, exist_ok=True)
+        path.chmod(mode)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+async def _open(settings: Settings, stopping: asyncio.Event) -> Host | None:
+    """Open the host's adapters, waiting for the tenants' storage: at boot it is mounted late."""
+    said = ""
+    while not stopping.is_set():
+        try:
+            return open_host(settings.host())
+        except (BaileyError, OSError) as error:
+            if str(error) != said:
+                said = str(error)
+                LOG.warning("not ready yet: %s", said)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stopping.wait(), _STORAGE_RETRY)
+    return None
+
+
+async def serve(settings: Settings) -> None:
+    """Run the agent until SIGTERM or SIGINT."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    workers = Workers()
+    host = await _open(settings, stopping)
+    if host is not None:
+        await Agent(settings, host, workers).run(stopping)
+    workers.close()
