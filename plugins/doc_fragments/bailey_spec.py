@@ -96,7 +96,7 @@ options:
         choices: [bridge, none]
         default: bridge
       restart:
-        description: When the engine starts it again - V(no), V(always), V(unless-stopped), V(on-failure[:TIMES]).
+        description: When the agent starts it again - V(no), V(always), V(unless-stopped), V(on-failure[:TIMES]).
         type: str
         default: unless-stopped
       runtime:
@@ -109,6 +109,16 @@ options:
         description: How long the program has to end before it is killed; V(10s), V(1m30s), at most V(10m).
         type: str
         default: 10s
+      healthcheck:
+        description:
+          - How the agent asks whether the program is well, once its gate has opened. One of C(test), a command that
+            is run inside (a line for the shell, or a list that begins with C(CMD) or C(CMD-SHELL)); C(tcp), a port
+            of the container that takes connections; and C(http), a mapping of C(port), C(path) and C(status), any
+            from 200 to 399 where no C(status) is given.
+          - C(interval) and C(timeout), V(30s) where not given; C(retries), V(3), failures in a row that make it
+            unhealthy; C(start_period), V(0s), during which none counts.
+          - C(action) is V(restart), which stops and starts it then, or V(report).
+        type: dict
       mem_limit:
         description: Memory, as a size that is a multiple of V(4K). Required, here or in the plan.
         type: raw
