@@ -52,7 +52,7 @@ class TestDrift:
 
     def test_in_the_block_device_rates(self, clean: Platform) -> None:
         declared = tenant("one", blkio_config={"device_write_bps": "8M"}, io_scope="direct")
-        clean.start(declared)
+        clean.converge(declared)
         file = clean.cgroup("one", "blkio", "blkio.throttle.write_bps_device")
         file.write_text(f"{file.read_text().split()[0]} 0")
         (device,) = clean.open().io_devices
@@ -68,7 +68,7 @@ class TestDrift:
 
     def test_in_a_resource_limit(self, clean: Platform) -> None:
         declared = tenant("one", ulimits={"nofile": {"soft": 256, "hard": 512}})
-        clean.start(declared)
+        clean.converge(declared)
         clean.engine.docker("rm", "-f", "one")
         assert actions(clean.converge(declared)) == {"one": Action.CREATE}
         assert_settled(clean, declared)

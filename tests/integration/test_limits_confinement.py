@@ -62,7 +62,7 @@ def setuid_image(platform: Platform) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def confined(platform: Platform, setuid_image: str) -> str:
-    platform.start(tenant("confined", image=setuid_image))
+    platform.converge(tenant("confined", image=setuid_image))
     return "confined"
 
 
@@ -113,8 +113,8 @@ class TestProgram:
         assert platform.python(confined, CALL, json.dumps([number, *arguments])).out.strip() == str(-EPERM)
 
     def test_it_is_not_the_first_process(self, platform: Platform, confined: str) -> None:
-        # PID 1 reaps what others leave: the engine's init, not the tenant's program.
-        assert platform.run(confined, "cat", "/proc/1/comm").out.strip() in {"docker-init", "tini"}
+        # PID 1 reaps what others leave: the platform's own, not the tenant's program.
+        assert platform.run(confined, "cat", "/proc/1/comm").out.strip() == "wshd"
 
     def test_the_host_is_out_of_sight(self, platform: Platform, confined: str) -> None:
         assert set(platform.run(confined, "ls", "/sys/class/net").out.split()) == {"lo"}
@@ -132,7 +132,7 @@ class TestProgram:
 
 class TestCapabilities:
     def test_one_that_is_declared_is_in_the_bounding_set_alone(self, platform: Platform) -> None:
-        platform.start(tenant("capable", cap_add=["NET_BIND_SERVICE", "CAP_CHOWN"]))
+        platform.converge(tenant("capable", cap_add=["NET_BIND_SERVICE", "CAP_CHOWN"]))
         status = platform.python("capable", STATUS).json()
         assert status["CapBnd"] == f"{1 << 10 | 1 << 0:016x}"
         assert {status[name] for name in CAPABILITY_SETS if name != "CapBnd"} == {NONE}
@@ -141,7 +141,7 @@ class TestCapabilities:
 
 class TestInstances:
     def test_two_have_different_uids_and_cannot_reach_each_other(self, platform: Platform) -> None:
-        platform.start(tenant("one"), tenant("two"))
+        platform.converge(tenant("one"), tenant("two"))
         uids = {platform.run(name, "id", "-u").out for name in ("one", "two")}
         assert len(uids) == 2
         shown = [platform.run(name, "ps", "-eo", "pid", "--no-headers").out.split() for name in ("one", "two")]
@@ -150,7 +150,7 @@ class TestInstances:
 
 class TestEngine:
     def test_inspect_shows_the_confinement(self, platform: Platform) -> None:
-        platform.start(tenant("seen", environment={"TOKEN": "s3cret-value"}))
+        platform.converge(tenant("seen", environment={"TOKEN": "s3cret-value"}))
         found, uid = platform.inspect("seen"), platform.instance("seen").stored.uid
         host = found["HostConfig"]
         assert found["Config"]["User"] == f"{uid}:{uid}"
@@ -159,17 +159,21 @@ class TestEngine:
         assert (host["CapDrop"], host["CapAdd"] or []) == (["ALL"], [])
         assert "no-new-privileges" in host["SecurityOpt"]
         assert "seccomp=unconfined" not in host["SecurityOpt"]
-        assert host["Init"] is True
+        assert host["Init"] is False
+        assert found["Config"]["Entrypoint"] == ["/.bailey/wshd"]
+        assert host["RestartPolicy"]["Name"] == "no"
         assert (host["IpcMode"], host["PidMode"], host["UsernsMode"]) == ("private", "", "")
         assert host["Devices"] in ([], None)
         mounts = {mount["Destination"]: (mount["Source"], mount["RW"]) for mount in found["Mounts"]}
         assert mounts.pop(DATA) == (str(platform.volume("seen")), True)
+        assert mounts.pop("/.bailey") == (str(platform.files.wsh_dir), False)
+        assert mounts.pop("/.bailey/boot") == (str(platform.files.boot_directory("seen")), False)
         assert mounts == {
             f"/etc/{name}": (str(platform.accounts / "seen" / name), False) for name in ("passwd", "group")
         }
 
     def test_labels_hold_the_name_and_a_hash_alone(self, platform: Platform) -> None:
-        platform.start(tenant("labelled", environment={"TOKEN": "s3cret-value"}))
+        platform.converge(tenant("labelled", environment={"TOKEN": "s3cret-value"}))
         labels = platform.inspect("labelled")["Config"]["Labels"]
         assert {key for key in labels if key.startswith("bailey.") and key != "bailey.test.inputs"} == {
             "bailey.name",

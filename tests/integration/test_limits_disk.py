@@ -96,13 +96,13 @@ print(json.dumps([written, reason]))
 
 @pytest.fixture(scope="module", autouse=True)
 def _neighbour(platform: Platform) -> None:
-    platform.start(tenant("neighbour"))
+    platform.converge(tenant("neighbour"))
 
 
 @pytest.fixture
 def writer(platform: Platform) -> Iterator[str]:
     """A tenant with two volumes, a tmpfs and a /dev/shm of known sizes, all empty."""
-    platform.start(
+    platform.converge(
         tenant(
             "writer",
             disk_limit=f"{DISK // MIB}M",
@@ -282,7 +282,7 @@ print(json.dumps(opened))
         assert set(platform.python(writer, self.CHANGE).json()) == {f"{DATA}/own", f"{SECOND}/own"}
 
     def test_a_volume_declared_read_only_is_read_only(self, platform: Platform) -> None:
-        platform.start(tenant("reader", volumes=[DATA, {"target": SECOND, "read_only": True}]))
+        platform.converge(tenant("reader", volumes=[DATA, {"target": SECOND, "read_only": True}]))
         assert set(platform.python("reader", self.TRY).json()) == self.WRITABLE - {SECOND}
 
     def test_a_volume_belongs_to_its_instance_alone(self, platform: Platform, writer: str) -> None:

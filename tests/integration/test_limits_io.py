@@ -62,7 +62,7 @@ def measured(platform: Platform) -> dict[str, float]:
     declared = [
         tenant(name, disk_limit="64M", blkio_config=rate, io_scope="direct") for name, (rate, *_) in RATES.items()
     ]
-    platform.start(*declared, tenant("free", disk_limit="64M"))
+    platform.converge(*declared, tenant("free", disk_limit="64M"))
 
     def measure(name: str, way: str, block: int, seconds: float) -> float:
         return float(platform.python(name, DIRECT, way, str(block), str(seconds)).out)
@@ -87,7 +87,7 @@ def test_without_a_limit_it_would_be_faster(measured: dict[str, float], name: st
 
 
 def test_a_limit_binds_in_every_volume(platform: Platform) -> None:
-    platform.start(
+    platform.converge(
         tenant("second", volumes=[DATA, "/other"], blkio_config={"device_write_bps": "2M"}, io_scope="direct")
     )
     seconds = "import sys, time; print(time.monotonic())"

@@ -29,12 +29,12 @@ FORK_BOMB = "bomb() { bomb | bomb & }; bomb; sleep 60"
 
 @pytest.fixture(scope="module", autouse=True)
 def _neighbour(platform: Platform) -> None:
-    platform.start(NEIGHBOUR)
+    platform.converge(NEIGHBOUR)
 
 
 @pytest.fixture(scope="module")
 def _victim(platform: Platform) -> None:
-    platform.start(tenant("victim", mem_limit="64M"))
+    platform.converge(tenant("victim", mem_limit="64M"))
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def spent(platform: Platform) -> Iterator[Spent]:
         tenant("small", cpuset="0", cpu_shares=1024),
         tenant("held", cpuset="1", cpus=QUOTA),
     )
-    platform.start(*hogs)
+    platform.converge(*hogs)
     usage = {item["name"]: platform.cgroup(item["name"], "cpuacct", "cpuacct.usage") for item in hogs}
     statistics = platform.cgroup("held", "cpu", "cpu.stat")
     for name in usage:
@@ -122,14 +122,14 @@ class TestProcessors:
 
     def test_programs_stay_on_their_processors(self, platform: Platform) -> None:
         moved = "import os; os.sched_setaffinity(0, {0, 1}); print(sorted(os.sched_getaffinity(0)))"
-        platform.start(tenant("pinned", cpuset="1"))
+        platform.converge(tenant("pinned", cpuset="1"))
         assert platform.python("pinned", moved).out.strip() == "[1]"
         assert platform.python("neighbour", moved).out.strip() == "[0, 1]"
 
 
 class TestProcesses:
     def test_a_fork_bomb_stops_at_its_limit(self, platform: Platform) -> None:
-        platform.start(tenant("bomber", pids_limit=PIDS))
+        platform.converge(tenant("bomber", pids_limit=PIDS))
         current = platform.cgroup("bomber", "pids", "pids.current")
         events = platform.cgroup("bomber", "pids", "pids.events")
         platform.run("bomber", "sh", "-c", f"({FORK_BOMB}) >/dev/null 2>&1 &")
@@ -144,7 +144,7 @@ class TestProcesses:
         platform.engine.docker("rm", "-f", "bomber")
 
     def test_threads_count_as_processes(self, platform: Platform) -> None:
-        platform.start(tenant("threads", pids_limit=PIDS))
+        platform.converge(tenant("threads", pids_limit=PIDS))
         source = (
             "import threading, time\n"
             "try:\n"
