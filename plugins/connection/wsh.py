@@ -51,7 +51,8 @@ description:
     container runtime's own exec (C(wsh -u USER)), without any capability. That is the operator's exception,
     slower, and goes on if its connection breaks. Files are always put and fetched as the instance's user.
   - Temporary files lie below the user's home, which is C(/tmp), a file system in memory that is counted in the
-    instance's memory. With pipelining, which the platform's C(ansible.cfg) turns on, most modules need none.
+    instance's memory. With pipelining, which the platform's C(ansible.cfg) turns on, most modules need none; those
+    of another user always go that way.
 extends_documentation_fragment:
   - connection_pipelining
 options:

@@ -14,6 +14,7 @@ from bailey.wsh.client import Command, instance_client, run_all
 from bailey.wsh.session import Completed
 
 from tests.integration.fixtures.wsh_yard import NAMES, Ended, Yard
+from tests.integration.fixtures.wshd import eventually
 
 pytest_plugins = ["tests.integration.fixtures.wshd", "tests.integration.fixtures.wsh_yard"]
 
@@ -307,4 +308,5 @@ def test_many_sessions_at_a_time(yard: Yard) -> None:
     assert wrong == []
     outputs = {outcome.stdout for outcome in outcomes if isinstance(outcome, Completed)}
     assert outputs == {f"{number}\n".encode() + b"x" * 1000 for number in range(50)}
-    assert {instance_client(yard.run_dir, name).ping().sessions for name in NAMES} == {0}
+    clients = [instance_client(yard.run_dir, name) for name in NAMES]
+    eventually(lambda: {client.ping().sessions for client in clients} == {0}, what="no session left")

@@ -11,7 +11,6 @@ import signal
 import struct
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from bailey.wsh.protocol import (
@@ -76,7 +75,7 @@ MALFORMED = {
 @pytest.fixture(autouse=True)
 def untouched(box: Box) -> Iterator[None]:
     """Another session, which was there before, is there afterwards; new ones begin; nothing is left behind."""
-    descriptors = len(os.listdir(f"/proc/{box.pid}/fd"))
+    descriptors = len(box.descriptors())
     with Raw.to(box.control) as bystander:
         bystander.send(Exec((b"cat",)))
         assert isinstance(bystander.frame(), Started)
@@ -86,7 +85,7 @@ def untouched(box: Box) -> Iterator[None]:
         os.close(bystander.descriptors.pop(0))
         assert bystander.rest() == [Exited(Ended.CODE, 0)]
     assert box.run("true").code == 0
-    eventually(lambda: len(os.listdir(f"/proc/{box.pid}/fd")) == descriptors)
+    eventually(lambda: len(box.descriptors()) == descriptors)
 
 
 def error_of(raw: Raw) -> Error:
@@ -178,8 +177,7 @@ def test_announced_memory_is_bounded_and_comes_back(box: Box) -> None:
     for raw in greedy:
         raw.close()
     assert box.run("true").code == 0
-    line = next(line for line in Path(f"/proc/{box.pid}/status").read_text().splitlines() if line.startswith("VmRSS"))
-    assert int(line.split()[1]) < 400
+    assert box.resident_kb() < 400
 
 
 @pytest.mark.parametrize(
@@ -256,7 +254,7 @@ def test_more_connections_than_descriptors(boxes: Boxes) -> None:
     assert box.processor_ticks() - before <= 2, "it spins"
     for raw in raws:
         raw.close()
-    eventually(lambda: len(os.listdir(f"/proc/{box.pid}/fd")) < 12)
+    eventually(lambda: len(box.descriptors()) < 12)
     assert box.run("true").code == 0
 
 
@@ -264,7 +262,7 @@ def test_no_descriptors_for_a_session(boxes: Boxes) -> None:
     """There is one for the connection, but none for the pipes."""
     box = boxes()
     box.start("sleep", "infinity", options=("--ulimit=nofile=32:32",))
-    room = 32 - len(os.listdir(f"/proc/{box.pid}/fd"))
+    room = 32 - len(box.descriptors())
     silent = [Raw.to(box.control) for _ in range(room - 3)]
     with Raw.to(box.control) as raw:
         raw.send(Exec((b"true",)))

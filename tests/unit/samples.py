@@ -155,6 +155,14 @@ def declarations(draw: st.DrawFn) -> dict[str, object]:
         "runtime": st.sampled_from(("runc", "crun")),
         "stop_signal": st.sampled_from(("SIGTERM", "SIGRTMIN+3")),
         "stop_grace_period": st.sampled_from(("0s", "1500ms", "0.1s200ms", "1m30s", "10m")),
+        "healthcheck": st.sampled_from(
+            (
+                {"test": "true"},
+                {"test": ["CMD", "true"], "interval": "1m", "action": "report"},
+                {"tcp": "80", "start_period": "1500ms", "retries": 1},
+                {"http": {"port": 80, "path": "/x", "status": 204}, "timeout": "500ms"},
+            )
+        ),
     }
     if network_mode == "bridge":
         optional["ports"] = st.lists(ports(), max_size=2)

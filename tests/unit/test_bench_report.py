@@ -63,7 +63,14 @@ def test_ratio(value: float | None, base: float | None, expected: float | None) 
 
 @pytest.mark.parametrize(
     ("value", "unit", "expected"),
-    [(None, "s", "-"), (0.0421, "s", "0.042 s"), (4.2, "", "4.20"), (57.04, "x", "57.0 x")],
+    [
+        (None, "s", "-"),
+        (0.0421, "s", "0.042 s"),
+        (4.2, "", "4.20"),
+        (57.04, "x", "57.0 x"),
+        (-0.5, "", "-0.500"),
+        (-71.42, "ms", "-71.4 ms"),
+    ],
 )
 def test_number(value: float | None, unit: str, expected: str) -> None:
     assert number(value, unit) == expected

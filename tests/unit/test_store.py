@@ -17,6 +17,8 @@ def test_what_was_written_is_read_back(tmp_path: Path) -> None:
     assert store.load() == {}
     store.write(STORED)
     assert store.load() == {"web": STORED}
+    assert store.read("web") == STORED
+    assert store.read("other") is None
     assert (tmp_path / "specs").stat().st_mode & 0o777 == 0o700
     assert (tmp_path / "specs/web.json").stat().st_mode & 0o777 == 0o600
 

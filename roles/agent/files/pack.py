@@ -1,8 +1,7 @@
-"""Pack what the agent's host needs of this checkout into one archive, and print the archive's digest.
+"""Pack what the agent's host needs of this checkout into one archive, and print its digest and its path.
 
-The same sources make the same archive, byte for byte, so that its digest names a release.
-
-usage: pack.py ARCHIVE
+The same sources make the same archive, byte for byte, so that its digest names a release. Whoever asked for the
+archive removes it.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import hashlib
 import io
 import sys
 import tarfile
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -35,10 +35,11 @@ def pack() -> bytes:
 
 
 def main() -> None:
-    """Write the archive and print its digest."""
+    """Write the archive, and say what it is and where."""
     archive = pack()
-    Path(sys.argv[1]).write_bytes(archive)
-    sys.stdout.write(f"{hashlib.sha256(archive).hexdigest()}\n")
+    with tempfile.NamedTemporaryFile(prefix="bailey-", suffix=".tar", delete=False) as file:
+        file.write(archive)
+    sys.stdout.write(f"{hashlib.sha256(archive).hexdigest()}\n{file.name}\n")
 
 
 if __name__ == "__main__":

@@ -202,13 +202,18 @@ static bool move_by_buffer(struct pump *pump)
     return pump->at < pump->end ? write_out(pump) : read_in(pump);
 }
 
+bool pump_is_ready(const struct pump *pump)
+{
+    if (!pump_is_open(pump))
+        return false;
+    if (pump->splices)
+        return pump->from_ready && pump->to_ready;
+    return pump->at < pump->end ? pump->to_ready : pump->from_ready;
+}
+
 void pump_move(struct pump *pump)
 {
-    for (int turn = 0; turn < MOVES_IN_TURN && pump_is_open(pump); turn++) {
-        bool waits = pump->at < pump->end ? !pump->to_ready : !pump->from_ready;
-        if (pump->splices ? !pump->from_ready || !pump->to_ready : waits)
-            return;
+    for (int turn = 0; turn < MOVES_IN_TURN && pump_is_ready(pump); turn++)
         if (!(pump->splices ? move_by_kernel(pump) : move_by_buffer(pump)))
             return;
-    }
 }

@@ -47,9 +47,10 @@ size_t pump_wants(const struct pump *pump, struct pollfd *wants);
 /* Takes note of what poll has said about them. */
 void pump_note(struct pump *pump, const struct pollfd *wants, size_t count);
 
-/* Moves what can be moved, with an end so that other descriptors have their turn. At the source's end, or where
- * nobody reads any more, the pump closes. */
+/* Moves what can be moved, with an end so that other descriptors have their turn: pump_is_ready tells whether there
+ * may be more. At the source's end, or where nobody reads any more, the pump closes. */
 void pump_move(struct pump *pump);
+bool pump_is_ready(const struct pump *pump);
 
 /* Whether bytes wait for whoever reads them. */
 bool pump_is_held_up(const struct pump *pump);

@@ -120,6 +120,9 @@ static bool is_finished(const struct relay *relay)
 /* How long to wait at most, in milliseconds; -1: for ever. */
 static int patience(const struct relay *relay)
 {
+    for (size_t i = 0; i < PUMPS; i++)
+        if (pump_is_ready(&relay->pumps[i]))
+            return 0;
     if (!relay->ended || is_held_up(relay))
         return -1;
     int64_t idle = DRAIN_IDLE_MS - relay->idle, drained = DRAIN_MS - relay->drained;

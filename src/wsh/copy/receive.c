@@ -182,10 +182,12 @@ static void say_stream_failure(const struct receiver *receiver, int error)
 
 enum copy_result copy_receive(int descriptor, const char *destination, const char *name, bool keep_owner)
 {
-    static struct receiver receiver;
+    static struct receiver receiver; /* too large for a stack */
     struct target target;
-    receiver.reader.descriptor = descriptor;
+    copy_reader_init(&receiver.reader, descriptor);
     receiver.keep_owner = keep_owner;
+    receiver.incomplete = false;
+    copy_path_leave(&receiver.path, 0);
     copy_path_enter(&receiver.path, destination);
     int result = target_find(&target, destination, name);
     if (result < 0) {

@@ -141,8 +141,10 @@ static int send_entry(struct sender *sender, int directory, const char *file, co
 
 enum copy_result copy_send(int descriptor, const char *path)
 {
-    static struct sender sender;
-    sender.writer.descriptor = descriptor;
+    static struct sender sender; /* too large for a stack */
+    copy_writer_init(&sender.writer, descriptor);
+    sender.incomplete = false;
+    copy_path_leave(&sender.path, 0);
     copy_path_enter(&sender.path, path);
     int result = copy_put_magic(&sender.writer);
     size_t before = sender.writer.used;

@@ -10,6 +10,20 @@
 #include "common.h"
 #include "wire.h"
 
+void copy_writer_init(struct copy_writer *writer, int descriptor)
+{
+    writer->descriptor = descriptor;
+    writer->used = 0;
+}
+
+void copy_reader_init(struct copy_reader *reader, int descriptor)
+{
+    reader->descriptor = descriptor;
+    reader->at = reader->end = 0;
+    reader->left = 0;
+    reader->started = false;
+}
+
 static int write_all(int descriptor, const uint8_t *bytes, size_t length)
 {
     while (length) {

@@ -59,6 +59,9 @@ struct copy_reader {
     uint8_t buffer[COPY_CHUNK_MAX];
 };
 
+void copy_writer_init(struct copy_writer *writer, int descriptor);
+void copy_reader_init(struct copy_reader *reader, int descriptor);
+
 /* All return -errno where writing fails. */
 int copy_put_magic(struct copy_writer *writer);
 int copy_put_entry(struct copy_writer *writer, const struct copy_entry *entry);

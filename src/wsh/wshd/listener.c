@@ -6,6 +6,8 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
+#include "reply.h"
+
 #define PAUSE_MS 100
 
 /* A client inside of the container has a pid here; from outside it has none. None inside should reach this socket,
@@ -36,7 +38,7 @@ static void refuse_one(struct listener *listener)
     close_descriptor(&listener->spare);
     cleanup_close int socket = take(listener);
     if (socket >= 0)
-        session_error(socket, ERROR_NO_RESOURCE, 0, "no descriptor left for a session");
+        reply_error(socket, ERROR_NO_RESOURCE, 0, "no descriptor left for a session");
     else if (socket != -EAGAIN)
         pause_listening(listener);
     close_descriptor(&socket);

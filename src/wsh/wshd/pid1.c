@@ -10,6 +10,7 @@
 
 #include "child.h"
 #include "listener.h"
+#include "reply.h"
 #include "session.h"
 #include "signals.h"
 
@@ -107,7 +108,7 @@ static void end(struct pid1 *pid1)
 /* Tells the host, and the log, that the program could not even start: nothing of the tenant's has run. */
 static void start_failed(struct pid1 *pid1, const struct failure *failure)
 {
-    session_error(pid1->host, ERROR_CANNOT_EXECUTE, failure->error, failure->text);
+    reply_error(pid1->host, ERROR_CANNOT_EXECUTE, failure->error, failure->text);
     say("%s", failure->text);
 }
 

@@ -4,13 +4,13 @@
 
 #include <signal.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 
 #include "killing.h"
 #include "memory.h"
+#include "reply.h"
 
 struct session {
     struct sessions *all;
@@ -95,59 +95,21 @@ static void drop(struct session *session)
     free(session);
 }
 
-/* Sends a frame, whole or not at all. Returns 0 or -errno. */
-static int send_frame(int socket, struct wire_writer *writer, const int *descriptors, size_t count)
-{
-    int result = wire_end(writer);
-    if (result < 0)
-        return result;
-    ssize_t sent = wire_send(socket, writer->data, writer->length, descriptors, count);
-    if (sent < 0)
-        return (int)sent;
-    return (size_t)sent == writer->length ? 0 : -EAGAIN;
-}
-
-void session_error(int socket, enum error_code code, int error, const char *text)
-{
-    uint8_t buffer[WIRE_HEADER + 4 * (WIRE_FIELD + 4) + FAILURE_TEXT];
-    struct wire_writer writer;
-    wire_writer_init(&writer, buffer, sizeof buffer);
-    wire_begin(&writer, FRAME_ERROR, WIRE_VERSION);
-    wire_put_u32(&writer, ERROR_CODE, code);
-    wire_put_text(&writer, ERROR_TEXT, text);
-    if (code == ERROR_VERSION)
-        wire_put_u32(&writer, ERROR_NEWEST, WIRE_VERSION);
-    if (code == ERROR_CANNOT_EXECUTE)
-        wire_put_u32(&writer, ERROR_ERRNO, (uint32_t)error);
-    send_frame(socket, &writer, NULL, 0); /* the connection ends in any case */
-}
-
 static void refuse(struct session *session, enum error_code code, const char *text)
 {
-    session_error(session->client.fd, code, 0, text);
+    reply_error(session->client.fd, code, 0, text);
     drop(session);
 }
 
 static void answer_ping(struct session *session)
 {
-    uint8_t buffer[64 + sizeof WSH_BUILD];
-    struct wire_writer writer;
-    wire_writer_init(&writer, buffer, sizeof buffer);
-    wire_begin(&writer, FRAME_PONG, WIRE_VERSION);
-    wire_put_text(&writer, PONG_BUILD, WSH_BUILD);
-    wire_put_u32(&writer, PONG_SESSIONS, session->all->running);
-    send_frame(session->client.fd, &writer, NULL, 0);
+    reply_pong(session->client.fd, session->all->running);
     drop(session);
 }
 
-static void send_exited(struct session *session, enum ended how, int value)
+static void tell_exited(struct session *session, enum ended how, int value)
 {
-    uint8_t buffer[WIRE_HEADER + 4];
-    struct wire_writer writer;
-    wire_writer_init(&writer, buffer, sizeof buffer);
-    wire_begin(&writer, FRAME_EXITED, WIRE_VERSION);
-    wire_raw(&writer, (uint8_t[]){(uint8_t)how, (uint8_t)value, 0, 0}, 4);
-    send_frame(session->client.fd, &writer, NULL, 0);
+    reply_exited(session->client.fd, how, value);
     drop(session);
 }
 
@@ -164,7 +126,7 @@ static bool read_report(struct session *session)
     case CHILD_FAILED:
     default:
         session->kill_on_disconnect = false; /* it is exiting */
-        session_error(session->client.fd, ERROR_CANNOT_EXECUTE, failure.error, failure.text);
+        reply_error(session->client.fd, ERROR_CANNOT_EXECUTE, failure.error, failure.text);
         drop(session);
         return false;
     }
@@ -179,17 +141,6 @@ static void on_report(struct watch *watch, uint32_t events)
 static enum error_code code_of(int error)
 {
     return error == -EAGAIN ? ERROR_NO_PROCESS : ERROR_NO_RESOURCE;
-}
-
-/* Tells the client that its program runs and hands over the far ends of its streams. */
-static int send_started(struct session *session, const struct streams *streams)
-{
-    uint8_t buffer[WIRE_HEADER + 4];
-    struct wire_writer writer;
-    wire_writer_init(&writer, buffer, sizeof buffer);
-    wire_begin(&writer, FRAME_STARTED, WIRE_VERSION);
-    wire_raw_u32(&writer, (uint32_t)session->pid);
-    return send_frame(session->client.fd, &writer, streams->outside, streams->count);
 }
 
 static void run(struct session *session, const struct program *program)
@@ -214,7 +165,7 @@ static void run(struct session *session, const struct program *program)
     wire_reader_reset(&session->reader);
     int result = loop_add(all->loop, &session->report, EPOLLIN);
     if (!result)
-        result = send_started(session, &streams);
+        result = reply_started(session->client.fd, pid, &streams);
     streams_close_outside(&streams);
     if (result < 0) {
         fail(&failure, -result, "handing over the streams");
@@ -318,7 +269,7 @@ void sessions_accept(struct sessions *sessions, int socket)
 {
     struct session *session = calloc(1, sizeof *session);
     if (!session) {
-        session_error(socket, ERROR_NO_RESOURCE, 0, "no memory for a session");
+        reply_error(socket, ERROR_NO_RESOURCE, 0, "no memory for a session");
         close_descriptor(&socket);
         return;
     }
@@ -355,13 +306,13 @@ static bool killed_for_memory(const struct session *session)
 static void tell_end(struct session *session, int status)
 {
     if (WIFEXITED(status))
-        send_exited(session, ENDED_CODE, WEXITSTATUS(status));
+        tell_exited(session, ENDED_CODE, WEXITSTATUS(status));
     else if (WTERMSIG(status) != SIGKILL)
-        send_exited(session, ENDED_SIGNAL, WTERMSIG(status));
+        tell_exited(session, ENDED_SIGNAL, WTERMSIG(status));
     else if (session->all->ending)
         refuse(session, ERROR_ENDING, "the instance ends");
     else
-        send_exited(session, killed_for_memory(session) ? ENDED_MEMORY : ENDED_SIGNAL, SIGKILL);
+        tell_exited(session, killed_for_memory(session) ? ENDED_MEMORY : ENDED_SIGNAL, SIGKILL);
 }
 
 void sessions_reaped(struct sessions *sessions, pid_t pid, int status)

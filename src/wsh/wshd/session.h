@@ -5,8 +5,7 @@
  *
  * A connection ends with its last frame (EXITED, ERROR or PONG), or with what its client does: closing, a frame
  * that is not allowed, not reading. None of that ends more than the connection, but for the session's program
- * where the client has asked for that. A frame is sent whole at once or the connection is dropped: the socket's own
- * buffer, which holds hundreds of them, is the queue. */
+ * where the client has asked for that. */
 
 #ifndef WSHD_SESSION_H
 #define WSHD_SESSION_H
@@ -53,8 +52,5 @@ void sessions_ending(struct sessions *sessions);
 
 /* Tells all connections that are left that the instance ends. */
 void sessions_close(struct sessions *sessions);
-
-/* Writes ERROR, the last frame, to a socket. `error` is the errno that CANNOT_EXECUTE tells. */
-void session_error(int socket, enum error_code code, int error, const char *text);
 
 #endif

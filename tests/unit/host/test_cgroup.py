@@ -8,6 +8,7 @@ import pytest
 from bailey.host import cgroup
 from bailey.host.cgroup import Hierarchy, Usage, weights_of_shares
 from bailey.host.mounts import parse_mountinfo
+from bailey.host.oom import parse_count
 from bailey.limits import IoRates
 
 CONTAINER = "c0ffee"
@@ -175,3 +176,40 @@ def test_the_mounts_tell_which_hierarchy_holds_the_controllers(
 
 def test_this_machine_has_one() -> None:
     assert cgroup.open_hierarchy().roots["memory"].is_dir()
+
+
+ID = "e58710172dc792c3ffd3e08b692576e8781ae8423e05bcc789e2b3a632781015"
+
+
+@pytest.mark.parametrize(
+    ("text", "container"),
+    [
+        (f"12:pids:/x\n9:cpu,cpuacct:/y\n4:memory:/docker/{ID}\n1:name=systemd:/z\n", ID),
+        (f"4:memory:/system.slice/docker-{ID}.scope\n0::/other\n", ID),
+        (f"0::/system.slice/docker-{ID}.scope\n", ID),
+        (f"0::/bailey.slice/docker-{ID}.scope\n", ID),
+        (f"4:memory:/docker/{'0' * 64}/docker/{ID}\n", ID),  # an engine inside of a container
+        (f"0::/docker/{ID}/child\n", None),
+        (f"4:memory:/\n0::/docker/{ID}\n", None),
+        ("0::/\n", None),
+        (f"0::/docker/{ID[:-1]}\n", None),
+        (f"0::/user.slice/other-{ID}.scope\n", None),
+        ("", None),
+    ],
+)
+def test_a_process_is_in_the_container_that_its_group_names(tmp_path: Path, text: str, container: str | None) -> None:
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7/cgroup").write_text(text)
+    assert cgroup.container_of(7, tmp_path) == container
+    assert cgroup.container_of(8, tmp_path) is None
+
+
+def test_the_counter_of_kills_for_memory_is_where_the_kernel_has_it(hierarchy: Hierarchy) -> None:
+    group = hierarchy.find(CONTAINER)
+    assert group is not None
+    assert parse_count(group.oom_counter.read_text()) == group.usage().oom_kills == 2
+
+
+@pytest.mark.parametrize("text", [None, "", "oom_kill\n", "oom_kill x\n", "oom_kill_disable 1\n"])
+def test_a_counter_that_is_not_there(text: str | None) -> None:
+    assert parse_count(text) is None

@@ -22,7 +22,7 @@ class OneLine(logging.Formatter):
 
 
 def main() -> int:
-    """Run the agent; return its exit status."""
+    """Run the agent and return its exit status."""
     handler = logging.StreamHandler()
     handler.setFormatter(OneLine("%(levelname)s %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
@@ -34,10 +34,11 @@ def main() -> int:
     except (BaileyError, OSError) as error:
         logging.getLogger("baileyd").critical("%s", error)
         return 1
-    logging.shutdown()
-    # A thread may still be waiting for an engine that hangs; the interpreter would wait for it.
-    os._exit(0)
+    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    logging.shutdown()
+    # A thread may still be waiting for an engine that hangs; the interpreter would wait for it.
+    os._exit(status)

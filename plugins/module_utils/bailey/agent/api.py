@@ -37,6 +37,7 @@ class Session:
         self._files = files
         self._about = about
         self._held: list[Record] = []
+        self._named: Record | None = None
 
     async def answer(self, line: bytes) -> Answer:
         """Carry out one request. Nothing that is asked for ends the session but its own end."""
@@ -49,6 +50,8 @@ class Session:
             return {"ok": False, "reason": "a request is a line of JSON"}
         except (BaileyError, OSError) as error:
             return {"ok": False, "reason": str(error)}
+        finally:
+            self._forget_nobody()
 
     def close(self) -> None:
         """Let go of what it holds."""
@@ -71,7 +74,14 @@ class Session:
         return operations[name]
 
     def _record(self, request: Answer) -> Record:
-        return self._ledger.record(parse_name("name", request.get("name")))
+        self._named = self._ledger.record(parse_name("name", request.get("name")))
+        return self._named
+
+    def _forget_nobody(self) -> None:
+        """Keep no record of a name that was asked for and that nothing is declared under."""
+        record, self._named = self._named, None
+        if record is not None and record.declared is None and not record.problem and not record.holds:
+            self._ledger.drop(record)
 
     async def _hold(self, request: Answer) -> Answer:
         record = self._record(request)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import resource
 import signal
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from ..agent_client import SOCKET_NAME
 from ..carry import Host
-from ..errors import BaileyError
+from ..errors import BaileyError, HostError, InvalidValueError
 from ..hosts import open_host
 from . import notify
 from .api import Answer, Api, Session
@@ -144,10 +145,13 @@ def _listen(path: Path) -> socket.socket:
 
 
 def prepare(settings: Settings) -> None:
-    """Make the directories, and take as many descriptors as are allowed: each instance that waits has a socket."""
+    """Make the directories, see that this is the only agent here, and take as many descriptors as are allowed.
+
+    Each instance that waits has a socket. The lock is the process's: it goes with it, however it ends.
+    """
     os.umask(0o022)
+    settings.state_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
     for path, mode in (
-        (settings.state_dir, 0o755),
         (settings.state_dir / "boot", 0o755),
         (settings.run_dir, 0o755),
         (settings.run_dir / "ctl", 0o700),
@@ -156,6 +160,11 @@ def prepare(settings: Settings) -> None:
     ):
         path.mkdir(mode=mode, parents=True, exist_ok=True)
         path.chmod(mode)
+    lock = os.open(settings.run_dir / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise HostError(f"another agent runs with {settings.run_dir}; there can be one") from None
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
@@ -166,13 +175,21 @@ async def _open(settings: Settings, stopping: asyncio.Event) -> Host | None:
     while not stopping.is_set():
         try:
             return open_host(settings.host())
+        except InvalidValueError as error:
+            if error.details["field"] != "storage_path":
+                raise
+            said = _say_once(str(error), said)
         except (BaileyError, OSError) as error:
-            if str(error) != said:
-                said = str(error)
-                LOG.warning("not ready yet: %s", said)
+            said = _say_once(str(error), said)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stopping.wait(), _STORAGE_RETRY)
     return None
+
+
+def _say_once(text: str, said: str) -> str:
+    if text != said:
+        LOG.warning("not ready yet: %s", text)
+    return text
 
 
 async def serve(settings: Settings) -> None:

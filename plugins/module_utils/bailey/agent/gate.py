@@ -37,6 +37,7 @@ _FRAME_MAX = 4096  # bytes; wshd's frames here are headers alone, or an error's 
 CLOSED: Mapping[str, object] = {
     "status": WAITING, "reason": "", "gate_ms": None, "opened_at": None, "pid": None, "health": HEALTH_NONE,
 }  # fmt: skip
+_PAUSE_SECONDS = 1.0
 _QUIET_SECONDS = 60.0  # between two lines of the log that say the same
 
 
@@ -109,7 +110,10 @@ class Gate:
     def _on_connection(self, name: str, listener: socket.socket) -> None:
         try:
             connection, _ = listener.accept()
-        except OSError:  # it has gone again, or there is no descriptor left: the socket stays, and it tries again
+        except (BlockingIOError, ConnectionAbortedError):  # it has gone again
+            return
+        except OSError as error:
+            self._pause(name, listener, error)
             return
         accepted = time.monotonic()
         connection.setblocking(False)
@@ -120,6 +124,18 @@ class Gate:
         task = asyncio.get_running_loop().create_task(self._receive(name, connection, accepted))
         tasks.add(task)
         task.add_done_callback(lambda done: self._forget(name, done))
+
+    def _pause(self, name: str, listener: socket.socket, error: OSError) -> None:
+        """Wait with a socket that cannot be served, for want of descriptors say, rather than turn in circles."""
+        self._say(name, f"its boot socket cannot be served: {error}")
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(listener)
+
+        def go_on() -> None:
+            if self._listeners.get(name, (None,))[0] is listener:
+                loop.add_reader(listener, self._on_connection, name, listener)
+
+        loop.call_later(_PAUSE_SECONDS, go_on)
 
     def _forget(self, name: str, task: asyncio.Task[None]) -> None:
         tasks = self._knocking.get(name, set())

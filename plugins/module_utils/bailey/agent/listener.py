@@ -177,8 +177,12 @@ class Listener:
 
 def is_stop(number: int | None, record: Record) -> bool:
     """Say whether a signal asks an instance to end."""
-    name = record.spec.stop_signal if record.spec is not None else ""
-    return number in (signal.SIGTERM, signal.SIGKILL) or number == getattr(signal, name or "SIGTERM", None)
+    if number is None or record.spec is None:
+        return False
+    name, _, above = record.spec.stop_signal.partition("+")
+    base = getattr(signal, name, None) if name else signal.SIGTERM
+    own = None if base is None else int(base) + (int(above) if above.isdigit() else 0)
+    return number in (signal.SIGTERM, signal.SIGKILL, own)
 
 
 def read_past(events: Iterable[Event]) -> Past:
