@@ -21,7 +21,10 @@ from pathlib import Path
 
 Snapshot = dict[str, list[str]]
 
-_ROOTS = ("/etc", "/opt", "/run", "/srv", "/usr/lib/bailey", "/usr/local", "/var/lib", "/var/log", "/var/spool")
+_ROOTS = (
+    *("/etc", "/opt", "/run", "/srv", "/usr/bin", "/usr/lib/bailey", "/usr/local"),
+    *("/var/lib", "/var/log", "/var/spool"),
+)
 _HOME = Path("/root")  # its own entries only: what a developer keeps below them is not the platform's
 _DEPTH = 7  # parts of a path; deeper down it is an engine's or a program's own store
 
@@ -54,6 +57,7 @@ ALLOWED = (
     ("files", r"/etc/systemd/system/[a-z-]+\.target\.wants", "the same"),
     ("files", r"/etc/networks", "made by netbase"),
     ("files", r"/(etc|run)/runit(/.*)?|/etc/sv/default-syslog/supervise", "made by runit"),
+    ("files", r"/usr/bin/(c89|c99|cc)", "the alternatives of the compiler's package"),
     ("files", r"/run/adduser", "made by adduser, for accounts of packages"),
     ("files", r"/etc/cni(/net\.d)?", "made by containerd, which packages bring"),
     ("files", r"/var/log/(alternatives|dpkg|fontconfig|bootstrap)\.log", "written by packages"),

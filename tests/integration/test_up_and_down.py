@@ -25,7 +25,8 @@ REPOSITORY = Path(__file__).parents[2]
 ALREADY_UP = Path("/etc/bailey").exists()
 TENANTS = {"ada-datasette-1": 8001, "bruno-timezones-1": 8002, "clara-site-1": 8003}
 ROW = re.compile(
-    r"^\s*(?:\S+  +\S+  +\w+  +\S+  +)?(?P<limit>[a-z_]+(?:[.\[]\S+)?)  +(?P<declared>\S.*?)  +(?P<enforced>\S.*)$"
+    r"^\s*(?:\S+  +\S+  +\w+  +[\d.]+ ms  +\S+  +)?"
+    r"(?P<limit>[a-z_]+(?:[.\[]\S+)?)  +(?P<declared>\S.*?)  +(?P<enforced>\S.*)$"
 )
 
 
@@ -125,7 +126,7 @@ def test_up_succeeds_and_ends_with_the_table(story):
     table = story.up.output.rpartition("TENANT  INSTANCE")[2]
     assert table, "there is no table"
     for name, port in TENANTS.items():
-        assert re.search(rf"{name} +running +127\.0\.0\.1:{port} ", table), table
+        assert re.search(rf"{name} +running +[\d.]+ ms +127\.0\.0\.1:{port} ", table), table
 
 
 @pytest.mark.usefixtures("story")
@@ -173,7 +174,60 @@ def test_the_engine_shows_a_tenant_locked_down(name):
     assert not host["CapAdd"]
     assert "no-new-privileges" in host["SecurityOpt"]
     assert host["Privileged"] is False
-    assert Path(f"/proc/{found['State']['Pid']}").stat().st_uid == uid
+    assert (found["Config"]["Entrypoint"], host["RestartPolicy"]["Name"]) == (["/.bailey/wshd"], "no")
+    # Not the owner of the directory: PID 1 is not dumpable, so what is its own belongs to root.
+    status = Path(f"/proc/{found['State']['Pid']}/status").read_text()
+    assert re.search(r"^Uid:\t(\d+)\t\1\t\1\t\1$", status, re.MULTILINE)
+    assert f"\nUid:\t{uid}\t" in status
+
+
+def wsh(*arguments: str) -> Run:
+    """Run the client as an operator would."""
+    done = subprocess.run(
+        ["wsh", *arguments], capture_output=True, text=True, check=False, timeout=60, stdin=subprocess.DEVNULL
+    )
+    return Run(done.returncode, done.stdout + done.stderr)
+
+
+@pytest.mark.usefixtures("story")
+@pytest.mark.parametrize("name", TENANTS)
+def test_wsh_reaches_a_tenant_from_the_shell(name):
+    assert wsh(name, "--", "cat", "/etc/hostname") == Run(0, f"{name}\n")
+    assert wsh(name, "--", "sh", "-c", "exit 7").status == 7
+    assert re.search(rf"^{name} +\w+ +open +[\d.]+ms ", wsh("ls").output, re.MULTILINE)
+
+
+@pytest.mark.usefixtures("story")
+def test_tenants_and_sessions_outlive_the_agent():
+    before = {name: inspect(name)["State"]["Pid"] for name in TENANTS}
+    (agent,) = subprocess.run(
+        ["pgrep", "-f", "^/usr/bin/python3 -m bailey.agent --state-dir=/var/lib/bailey "],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    with subprocess.Popen(
+        ["wsh", "clara-site-1", "--", "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as open_session:
+        os.kill(int(agent), signal.SIGKILL)
+        assert wsh("clara-site-1", "--", "true").status == 0
+        deadline = time.monotonic() + 30
+        while subprocess.run(
+            ["pgrep", "-f", "^/usr/bin/python3 -m bailey.agent"], capture_output=True, check=False
+        ).returncode:
+            assert time.monotonic() < deadline, "the agent did not come back"
+            time.sleep(0.2)
+        assert open_session.communicate(b"still here\n", timeout=30)[0] == b"still here\n"
+    assert {name: inspect(name)["State"]["Pid"] for name in TENANTS} == before
+
+
+@pytest.mark.usefixtures("story")
+def test_a_restart_by_the_engines_own_client_passes_the_gate():
+    first = inspect("clara-site-1")["State"]["Pid"]
+    subprocess.run(["docker", "restart", "clara-site-1"], capture_output=True, check=True, env=platform_engine())
+    assert "<title>Bailey</title>" in fetch(8003, "/")
+    assert inspect("clara-site-1")["State"]["Pid"] != first
+    assert bailey("status").status == 0
 
 
 @pytest.mark.usefixtures("story")

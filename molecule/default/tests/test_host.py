@@ -45,6 +45,19 @@ def test_a_service_that_dies_comes_back(host: Host) -> None:
     )
 
 
+def test_the_agent_runs_and_comes_back(host: Host) -> None:
+    find = "pgrep -f '^/usr/bin/python3 -m bailey.agent'"
+    before = host.check_output(find)
+    host.check_output(f"kill -9 {before}")
+    host.check_output(
+        f'for try in $(seq 100); do pid=$({find}) && [ "$pid" != {before} ] &&'
+        " python3 -c 'import urllib.request as u; u.urlopen(\"http://127.0.0.1:9464/metrics\")' 2>/dev/null && exit 0;"
+        " sleep 0.2; done; exit 1"
+    )
+    if is_systemd(host):
+        assert host.service("baileyd").is_enabled, logs(host, "baileyd")
+
+
 def test_the_engine_holds_what_was_declared(host: Host) -> None:
     information = engine(host)
     assert information["LiveRestoreEnabled"] is True
@@ -87,6 +100,24 @@ def test_every_instance_answers_behind_its_limits(host: Host) -> None:
         assert state["HostConfig"]["Memory"] > 0
         assert state["HostConfig"]["PidsLimit"] > 0
         assert state["Config"]["User"].split(":")[0] not in ("", "0", "root")
+        assert state["Config"]["Entrypoint"] == ["/.bailey/wshd"]
+
+
+def test_every_instance_is_past_its_gate_and_answers_wsh(host: Host) -> None:
+    rows = [line.split() for line in host.check_output("wsh ls").splitlines()[1:]]
+    assert [row[2] for row in rows] == ["open"] * 3, rows
+    for name, *_ in rows:
+        assert host.check_output(f"wsh {name} -- cat /etc/hostname") == name
+        assert host.run(f"wsh {name} -- sh -c 'exit 7'").rc == 7
+
+
+def test_a_restart_passes_the_gate_again(host: Host) -> None:
+    before = host.check_output("docker inspect --format '{{.State.Pid}}' clara-site-1")
+    host.check_output("docker restart clara-site-1")
+    host.check_output(
+        "for try in $(seq 100); do wsh clara-site-1 -- true 2>/dev/null && exit 0; sleep 0.1; done; exit 1"
+    )
+    assert host.check_output("docker inspect --format '{{.State.Pid}}' clara-site-1") != before
 
 
 @pytest.mark.parametrize(
