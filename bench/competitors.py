@@ -5,16 +5,10 @@ All get the same declaration. What they cannot do alike is in the notes of repor
 
 from __future__ import annotations
 
-import json
-import math
-import os
-import subprocess
-import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -22,6 +16,7 @@ import docker
 
 from .figures import BAILEY, FLOOR, LOOP, Timing
 from .ground import Ground
+from .plays import SYSTEM_PYTHON, fastest_settings, run_play, write_inventory
 from .workload import (
     FIRST_UID,
     IMAGE_COMMAND,
@@ -37,14 +32,7 @@ from .workload import (
     with_first,
 )
 
-CHECKOUT = Path(__file__).resolve().parents[1]
-SYSTEM_PYTHON = "/usr/bin/python3"
 WORKERS = 8
-_PLAY_SECONDS = 900
-
-
-class BenchError(Exception):
-    """A competitor did not do what it was timed for; its figures would mean nothing."""
 
 
 class Competitor(ABC):
@@ -121,6 +109,8 @@ class Bailey(PlayCompetitor):
             "tenants_docker_host": self.ground.engine.docker_host,
             "tenants_storage_path": str(self.ground.volumes),
             "tenants_state_dir": str(self.ground.state),
+            "tenants_run_dir": str(self.ground.run),
+            "tenants_wsh_dir": str(self.ground.programs.mounted),
             "tenants_plans": {"bench": LIMITS},
             "tenants_apps": [self._app(instance) for instance in declared] if present else [],
             "tenants_containers": [],
@@ -186,17 +176,12 @@ class Loop(PlayCompetitor):
         for instance in declared:
             instance.directory.mkdir(exist_ok=True)
         self.converge(declared)
-        choices = [
-            {"ansible_python_interpreter": interpreter, "ansible_pipelining": pipelining}
-            for interpreter in (SYSTEM_PYTHON, sys.executable)
-            for pipelining in (False, True)
-        ]
-        seconds: dict[int, float] = {}
-        for turn in range(3 * len(choices)):
-            number = turn % len(choices)
-            self.settings = choices[number]
-            seconds[number] = min(seconds.get(number, math.inf), self.converge(declared).seconds)
-        self.settings = choices[min(seconds, key=seconds.__getitem__)]
+
+        def measure(settings: Mapping[str, Any]) -> float:
+            self.settings = settings
+            return self.converge(declared).seconds
+
+        self.settings = fastest_settings(measure)
         self.remove(declared)
 
 
@@ -284,29 +269,3 @@ class SdkFloor(Competitor):
 def _in_parallel(action: Callable[[Instance], object], chosen: Iterable[Instance]) -> None:
     with ThreadPoolExecutor(max_workers=WORKERS) as pool:
         list(pool.map(action, chosen))
-
-
-def write_inventory(path: Path, variables: Mapping[str, Any]) -> None:
-    """Write an inventory of this machine alone; JSON is YAML too."""
-    hosts = {"container_hosts": {"hosts": {"localhost": {"ansible_connection": "local", **variables}}}}
-    path.write_text(json.dumps(hosts, indent=1))
-
-
-def run_play(inventory: Path, playbook: str) -> tuple[float, dict[str, Any]]:
-    """Run a playbook; return its seconds and what its last task returned. BenchError where it fails."""
-    argv = ["ansible-playbook", "--inventory", str(inventory), playbook]
-    environment = {
-        **os.environ,
-        "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"),
-        "ANSIBLE_HOME": str(inventory.parent / "ansible"),
-        "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
-    }
-    begun = time.perf_counter()
-    done = subprocess.run(
-        argv, cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=False, timeout=_PLAY_SECONDS
-    )
-    seconds = time.perf_counter() - begun
-    if done.returncode != 0:
-        raise BenchError(f"{playbook}: exit status {done.returncode}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
-    result: dict[str, Any] = json.loads(done.stdout)["plays"][-1]["tasks"][-1]["hosts"]["localhost"]
-    return seconds, result

@@ -7,9 +7,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .competitors import BenchError, Competitor, run_play, write_inventory
+from .competitors import Competitor
+from .errors import BenchError
 from .figures import CHANGE, CONVERGE, NOTHING, RECREATE, REMOVE, Results, Timing
 from .ground import Ground
+from .plays import run_play, write_inventory
 from .workload import Instance, instances
 
 _ROUNDS = 3

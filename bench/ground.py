@@ -1,4 +1,4 @@
-"""What the bench stands on: an engine, storage with quotas and directories of its own, all gone afterwards."""
+"""What the bench stands on: engine, agent, storage with quotas and directories of its own, all gone afterwards."""
 
 from __future__ import annotations
 
@@ -6,18 +6,26 @@ import contextlib
 import fcntl
 import os
 import shutil
+import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bailey.agent_files import AgentFiles
 from bailey.host.storage import present
 from bailey.host.storage_absent import absent
 from bailey.host.storage_base import Settings
 
 from tests.ground.engine import Engine, GroundError
+from tests.ground.programs import Programs, build
 from tests.ground.rootfs import BASE
+from tests.integration.fixtures.agent import AgentProcess
 
 ROOT = Path("/var/lib/bailey-bench")
+RUN = Path("/run/bailey-bench")
+_AGENT_PID = RUN / "baileyd.pid"
+_AGENT_SECONDS = 20.0
 _STORAGE_SIZE = 4 << 30
 
 
@@ -28,6 +36,7 @@ class Ground:
     engine: Engine
     image: str
     storage_kind: str
+    programs: Programs
 
     @property
     def volumes(self) -> Path:
@@ -38,6 +47,11 @@ class Ground:
     def state(self) -> Path:
         """Bailey's state directory."""
         return ROOT / "state"
+
+    @property
+    def run(self) -> Path:
+        """Where the agent answers, and the instances behind it."""
+        return RUN / "agent"
 
     @property
     def directories(self) -> Path:
@@ -63,7 +77,7 @@ def ground() -> Iterator[Ground]:
         address="10.182.0.1/17",
         pool="10.182.128.0/17",
         directory=ROOT / "engine",
-        run=Path("/run/bailey-bench"),
+        run=RUN / "engine",
     )
     storage = Settings("auto", ROOT / "volumes", ROOT / "storage.img", _STORAGE_SIZE, fstab=ROOT / "fstab")
     with _alone():
@@ -74,12 +88,46 @@ def ground() -> Iterator[Ground]:
             kind = present(storage).backend
             engine.start("bench")
             BASE.ensure(engine)
-            made = Ground(engine, BASE.image, kind or "none")
+            made = Ground(engine, BASE.image, kind or "none", build(ROOT / "programs"))
             for directory in (made.state, made.directories, made.inventory.parent):
                 directory.mkdir(mode=0o711)
-            yield made
+            with _agent(made):
+                yield made
         finally:
             _clear(engine, storage)
+
+
+@contextlib.contextmanager
+def _agent(ground: Ground) -> Iterator[None]:
+    """Have the agent run: without it no gate opens."""
+    files = AgentFiles(ground.state, ground.run, ground.programs.mounted)
+    agent = AgentProcess(ground.engine.docker_host, ground.volumes, files, ROOT / "baileyd.log")
+    agent.start()
+    _AGENT_PID.write_text(str(agent.pid))
+    try:
+        yield
+    finally:
+        agent.stop()
+        _AGENT_PID.unlink()
+
+
+def _end_left_agent() -> None:
+    """End the agent of a bench that was killed."""
+    pid = int(_AGENT_PID.read_text()) if _AGENT_PID.exists() else 0
+    number, deadline = signal.SIGTERM, time.monotonic() + _AGENT_SECONDS
+    while pid and _is_agent(pid):
+        os.kill(pid, number)
+        time.sleep(0.1)
+        number = signal.SIGTERM if time.monotonic() < deadline else signal.SIGKILL
+
+
+def _is_agent(pid: int) -> bool:
+    """Tell whether a process is our agent; one that has ended and that nobody has reaped is none."""
+    try:
+        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return b"bailey.agent" in arguments and str(RUN / "agent").encode() in arguments
 
 
 @contextlib.contextmanager
@@ -96,10 +144,13 @@ def _alone() -> Iterator[None]:
 
 
 def _clear(engine: Engine, storage: Settings) -> None:
-    """Remove containers and engine first: they hold the storage's mounts."""
+    """End the agent, which would restart what goes; then containers and engine, which hold the storage's mounts."""
+    _end_left_agent()
     if not ROOT.exists():
         return
     engine.purge()
     if storage.fstab.exists():
         absent(storage, remove_data=True)
     shutil.rmtree(ROOT)
+    if RUN.exists():
+        shutil.rmtree(RUN)

@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import re
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,18 +17,18 @@ from bailey.host.cgroup import open_hierarchy
 
 from tests.ground.engine import command
 
-from .competitors import CHECKOUT, SYSTEM_PYTHON
 from .ground import Ground
+from .plays import CHECKOUT, SYSTEM_PYTHON
+
+_CODE = ("library", "plugins", "roles", "playbooks", "src")
 
 
-def describe(ground: Ground, loop: Mapping[str, Any], load: float) -> dict[str, str]:
+def describe(ground: Ground, load: float) -> dict[str, str]:
     """Return what a reader needs in order to compare the figures with others."""
     versions = json.loads(ground.engine.docker("version", "--format", "{{json .Server}}"))
     parts = {part["Name"]: part["Version"] for part in versions["Components"]}
     engine = ", ".join(f"{name} {parts[name]}" for name in ("Engine", "containerd", "runc") if name in parts)
     driver = ground.engine.docker("info", "--format", "{{.Driver}}").strip()
-    collection = command(["ansible-galaxy", "collection", "list", "community.docker", "--format", "json"])
-    (galaxy,) = list(json.loads(collection).values())[:1]
     python = command([SYSTEM_PYTHON, "-c", "import platform; print(platform.python_version())"]).strip()
     return {
         "measured": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, commit {_commit()}",
@@ -38,10 +39,26 @@ def describe(ground: Ground, loop: Mapping[str, Any], load: float) -> dict[str, 
         "engine": f"{engine}, {driver}; disk quotas by {ground.storage_kind}",
         "Ansible": f"ansible-core {importlib.metadata.version('ansible-core')} on Python {platform.python_version()}; "
         f"modules under Python {python}",
-        "loop": f"community.docker {galaxy['community.docker']['version']} under {_loop_settings(loop)}",
-        "SDK": f"docker {importlib.metadata.version('docker')} on Python {platform.python_version()}",
         "load before the start": f"{load:.2f}",
     }
+
+
+def describe_loop(settings: Mapping[str, Any]) -> str:
+    """Return the collection's version, and how its module was run."""
+    collection = command(["ansible-galaxy", "collection", "list", "community.docker", "--format", "json"])
+    (galaxy,) = list(json.loads(collection).values())[:1]
+    return f"community.docker {galaxy['community.docker']['version']} under {_loop_settings(settings)}"
+
+
+def describe_sdk() -> str:
+    """Return the versions that the floor stands on."""
+    return f"docker {importlib.metadata.version('docker')} on Python {platform.python_version()}"
+
+
+def describe_ssh() -> str:
+    """Return the version of the ssh client; the server comes from the same packages."""
+    done = subprocess.run(["ssh", "-V"], capture_output=True, text=True, check=True)
+    return done.stderr.strip()
 
 
 def _loop_settings(loop: Mapping[str, Any]) -> str:
@@ -53,7 +70,7 @@ def _loop_settings(loop: Mapping[str, Any]) -> str:
 def _commit() -> str:
     """Name the state of the code, and say where it is not as it was committed."""
     commit = command(["git", "-C", str(CHECKOUT), "rev-parse", "--short", "HEAD"]).strip()
-    changed = command(["git", "-C", str(CHECKOUT), "status", "--porcelain", "library", "plugins", "roles", "playbooks"])
+    changed = command(["git", "-C", str(CHECKOUT), "status", "--porcelain", *_CODE])
     return commit + (" with changes" if changed.strip() else "")
 
 

@@ -18,11 +18,13 @@ The competitors took turns on one engine, each with the host to itself. `./baile
 - *SDK floor* is the Docker SDK for Python alone, eight requests at a time, without its import: for "nothing to
   do" one list and one inspect each, and no comparison.
 - Alike for all: image, command, account, memory without swap, processors and shares, pids, ulimits, sizes of tmpfs,
-  /dev/shm and log, read-only root, all capabilities dropped, no-new-privileges, an init, restart policy, a writable
-  mount at /data.
+  /dev/shm and log, read-only root, all capabilities dropped, no-new-privileges, an init, restarts, a writable mount
+  at /data.
 - Not alike: the volume of Bailey has a disk quota, is made by the first converge and goes with the removal; the
   others, which have no such thing, bind directories that were made before and stay. Bailey also sends its own
-  seccomp profile, writes spec and account files, and reads back what the kernel holds of all it started.
+  seccomp profile, writes spec and account files, and starts each container through its gate: `wshd` is its PID 1
+  in place of the engine's init, and waits until the agent has read back what the kernel holds of it. The agent is
+  there, and looks at its instances, while the others have their turns, too.
 - "One changed live" is the memory of one container of all, "one made again" its environment. The floor is told
   which; the plays find out."""
 
@@ -34,7 +36,7 @@ def render(machine: Mapping[str, str], results: Results, verdicts: Sequence[Verd
     overhead = f"A play of one task that does nothing: {number(median(results.overhead), 's')}"
     return (
         f"# Benchmarks\n\n{_NOTES}\n\n## The machine\n\n{described}\n\n## Speeds that are promised\n\n"
-        f"{_verdict_table(verdicts)}\n\n{overhead} ({len(results.overhead)} runs).\n\n## Figures\n\n{tables}\n"
+        f"{verdict_table(verdicts)}\n\n{overhead} ({len(results.overhead)} runs).\n\n## Figures\n\n{tables}\n"
     )
 
 
@@ -57,7 +59,8 @@ def _size_table(results: Results, size: int) -> str:
     return table(_COLUMNS, rows)
 
 
-def _verdict_table(verdicts: Iterable[Verdict]) -> str:
+def verdict_table(verdicts: Iterable[Verdict]) -> str:
+    """Return what was promised, what was measured, and whether that holds."""
     words = {True: "yes", False: "**no**", None: "not measured"}
     rows = [
         (item.text, number(item.measured, item.unit), number(item.bound, item.unit), words[item.met])
@@ -76,5 +79,5 @@ def number(value: float | None, unit: str = "") -> str:
     """Write a figure with as many digits as it can bear; a dash where there is none."""
     if value is None:
         return "-"
-    digits = 3 if value < 1 else 2 if value < 10 else 1
+    digits = 3 if abs(value) < 1 else 2 if abs(value) < 10 else 1
     return f"{value:.{digits}f} {unit}".strip()

@@ -130,7 +130,7 @@ class TestALimitThatDoesNotHold:
 class TestImpostors:
     def test_nothing_of_the_gate_is_left_inside(self, one: Platform) -> None:
         listed = one.run("one", "sh", "-c", "ls -A /.bailey/boot; ls /.bailey; find / -name '*.sock' 2>/dev/null")
-        assert listed.out.split() == ["boot", "wshd"]
+        assert listed.out.split() == ["boot", "wsh-copy", "wshd"]
         assert not one.files.boot_socket("one").exists()
         assert one.files.control_socket("one").stat().st_mode & 0o777 == 0o600
         assert one.files.control_socket("one").parent.stat().st_mode & 0o777 == 0o700

@@ -34,17 +34,19 @@ class MemoryWatch:
         except OSError as error:
             LOG.warning("%s: its kills for memory cannot be watched: %s", record.name, error)
             return
+        record.count_kills(run, watch.read() or 0)  # what was before is no news
         self._watches[record.name] = (run, watch)
         asyncio.get_running_loop().add_reader(watch.fileno(), self._on_event, record, run, watch)
 
     def _on_event(self, record: Record, run: str, watch: OomWatch) -> None:
-        kills = watch.read()
+        before, kills = record.oom_kills, watch.read()
         if kills is None:
             self.forget(record)
             return
-        record.oom_at = time.time_ns()
         record.count_kills(run, kills)
-        asyncio.get_running_loop().call_later(_AGAIN, self._count_again, record, run, watch)
+        if watch.short or record.oom_kills > before:
+            watch.short, record.oom_at = False, time.time_ns()
+            asyncio.get_running_loop().call_later(_AGAIN, self._count_again, record, run, watch)
 
     def _count_again(self, record: Record, run: str, watch: OomWatch) -> None:
         if self._watches.get(record.name) == (run, watch):

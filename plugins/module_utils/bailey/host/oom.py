@@ -11,18 +11,22 @@ import os
 import select
 
 from .cgroup import Group, GroupV2
-from .files import read_text
 
+_SIZE = 4096
 _EVENT_CONTROL = "cgroup.event_control"
 
 
 class OomWatch:
-    """One group's kills for memory: a descriptor that becomes readable, and the count. Close it when done."""
+    """One group's kills for memory: a descriptor that becomes readable, and the count. Close it when done.
+
+    Version 2 tells of other events, too, and only the count says which it was. Version 1 tells of memory that is
+    short, a moment before it kills: `short` is set then, whatever the count still says.
+    """
 
     def __init__(self, group: Group) -> None:
         """Begin to watch. Raises OSError where the group has gone."""
-        self._path = group.oom_counter
-        self._counter = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        self.short = False
+        self._counter = os.open(group.oom_counter, os.O_RDONLY | os.O_CLOEXEC)
         self._poll: select.epoll | None = None
         try:
             if isinstance(group, GroupV2):
@@ -32,7 +36,7 @@ class OomWatch:
                 self._descriptor = self._poll.fileno()
             else:
                 self._descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-                control = self._path.with_name(_EVENT_CONTROL)
+                control = group.oom_counter.with_name(_EVENT_CONTROL)
                 control.write_text(f"{self._descriptor} {self._counter}")  # cgroup-v1/memory.rst, 10. OOM Control
         except BaseException:
             self.close()
@@ -48,8 +52,12 @@ class OomWatch:
             self._poll.poll(0)
         else:
             with contextlib.suppress(BlockingIOError):
-                os.eventfd_read(self._descriptor)
-        return parse_count(read_text(self._path))
+                self.short = os.eventfd_read(self._descriptor) > 0 or self.short
+        try:
+            # Through this very descriptor: to read it is what tells the kernel that the news have been seen.
+            return parse_count(os.pread(self._counter, _SIZE, 0).decode())
+        except OSError:
+            return None
 
     def close(self) -> None:
         """End it."""
