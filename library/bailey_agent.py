@@ -24,7 +24,7 @@ options:
     type: path
     default: /run/bailey
   timeout:
-    description: Seconds after which an agent that has not answered is given up; draining waits for the tenants to stop.
+    description: Seconds that draining waits for the last tenant to stop.
     type: int
     default: 660
 attributes:
@@ -46,7 +46,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 agent:
-  description: The agent after it - C(version), C(pid), C(draining), C(instances).
+  description: The agent after it - C(version), C(pid), C(draining), C(instances), C(running).
   returned: success
   type: dict
 """
@@ -54,13 +54,13 @@ agent:
 from pathlib import Path
 from typing import Any
 
-from ..module_utils.bailey.agent_client import AgentClient
+from ..module_utils.bailey.agent_client import ACTIVE, DRAINED, AgentClient
 from ..module_utils.bailey.changes import Differences
 from ..module_utils.bailey.units import parse_count
 from ..module_utils.bailey_ansible import Outcome, run_module
 
 ARGUMENTS: dict[str, Any] = {
-    "state": {"type": "str", "choices": ["active", "drained"], "default": "active"},
+    "state": {"type": "str", "choices": [ACTIVE, DRAINED], "default": ACTIVE},
     "run_dir": {"type": "path", "default": "/run/bailey"},
     "timeout": {"type": "int", "default": 660},
 }
@@ -70,10 +70,12 @@ def change(params: dict[str, Any], check_mode: bool) -> Outcome:
     """Drain or resume where the agent is not already doing so."""
     client = AgentClient(Path(params["run_dir"]))
     timeout = parse_count("timeout", params["timeout"], 1, 3600)
-    before = "drained" if client.ask("status")["agent"]["draining"] else "active"
     differences = Differences()
-    if differences.add("state", before, params["state"]) and not check_mode:
-        client.ask("drain" if params["state"] == "drained" else "resume", timeout=timeout)
+    if differences.add("state", client.state(), params["state"]) and not check_mode:
+        if params["state"] == DRAINED:
+            client.drain(timeout)
+        else:
+            client.ask("resume")
     return Outcome(differences, {"agent": client.ask("status")["agent"]})
 
 

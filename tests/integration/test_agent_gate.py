@@ -122,7 +122,7 @@ class TestALimitThatDoesNotHold:
         try:
             one.agent.start()
             one.agent.until(lambda: one.agent.is_open("one"), "the gate")
-            assert ran(one)
+            wait_for(lambda: ran(one), "the program")
         finally:
             os.kill(pid, signal.SIGCONT)
 

@@ -114,6 +114,19 @@ class TestTime:
         assert clean.agent.state("one").restarts == 0
 
 
+class TestInTheMiddle:
+    def test_an_agent_that_dies_while_it_restarts_one_goes_on_with_that(self, clean: Platform) -> None:
+        deaf = ["sh", "-c", "trap '' TERM; while :; do sleep 1; done"]
+        clean.converge(tenant("one", command=deaf, healthcheck={**FAST, "tcp": 8080}, stop_grace_period="2s"))
+        pid = clean.agent.state("one").pid
+        clean.agent.until(lambda: clean.agent.state("one").status == "backoff", "the restart")
+        clean.agent.kill()
+        wait_for(lambda: not clean.inspect("one")["State"]["Running"], "its end")
+        clean.agent.start()
+        clean.agent.until(lambda: clean.agent.is_open("one"), "the gate")
+        assert clean.agent.state("one").pid != pid
+
+
 class TestDeclaring:
     def test_a_check_changes_on_the_living_container(self, clean: Platform) -> None:
         clean.converge(server(action="report", tcp=8081))

@@ -35,6 +35,19 @@ def ask(platform: Platform, *requests: bytes, lines: int = 1) -> list[dict[str, 
             return [json.loads(answers.readline()) for _ in range(lines)]
 
 
+def taken_port(platform: Platform) -> int:
+    """Return the port of the agent's last option."""
+    assert platform.agent.process is not None
+    return int(str(platform.agent.process.args[-1]).rpartition(":")[2])  # type: ignore[index]
+
+
+def serves(platform: Platform) -> bool:
+    try:
+        return platform.agent.metrics()["bailey_engine_up"] == 1
+    except OSError:
+        return False
+
+
 def running(platform: Platform) -> set[str]:
     return set(platform.engine.docker("ps", "--format", "{{.Names}}").split())
 
@@ -208,6 +221,18 @@ class TestItself:
                 pass
             assert last == b"STOPPING=1"
         clean.agent.start()
+
+    def test_a_port_that_is_taken_keeps_no_gate_closed(self, clean: Platform) -> None:
+        clean.agent.stop()
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            clean.agent.start("--metrics", f"127.0.0.1:{taken.getsockname()[1]}")
+            clean.converge(tenant("one"))
+            assert "no metrics are served" in clean.agent.tail()
+        before, clean.agent.port = clean.agent.port, taken_port(clean)
+        try:
+            clean.agent.until(lambda: serves(clean), "the metrics")
+        finally:
+            clean.agent.port = before
 
     def test_it_waits_for_the_storage(self, clean: Platform) -> None:
         clean.agent.stop()

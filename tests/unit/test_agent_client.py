@@ -135,3 +135,35 @@ def test_an_agent_that_is_away_is_named(tmp_path: Path) -> None:
         AgentClient(tmp_path).hold("web"),
     ):
         pytest.fail("nothing was held")
+
+
+def about(*, draining: bool, running: int) -> dict[str, Any]:
+    return {"ok": True, "agent": {"draining": draining, "running": running}}
+
+
+@pytest.mark.parametrize(
+    ("draining", "running", "state"), [(False, 3, "active"), (True, 1, "draining"), (True, 0, "drained")]
+)
+def test_what_the_host_is(tmp_path: Path, serve: Serve, draining: bool, running: int, state: str) -> None:
+    serve(about(draining=draining, running=running))
+    assert AgentClient(tmp_path).state() == state
+
+
+def test_draining_waits_for_the_last_tenant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    running = iter([2, 1, 0])
+
+    def ask(_client: AgentClient, operation: str, timeout: float | None = None) -> dict[str, Any]:
+        assert timeout is None
+        asked.append(operation)
+        return about(draining=True, running=next(running)) if operation == "status" else {"ok": True}
+
+    monkeypatch.setattr(AgentClient, "ask", ask)
+    AgentClient(tmp_path).drain(timeout=30)
+    assert asked == ["drain", "status", "status", "status"]
+
+
+def test_draining_that_takes_too_long_says_how_many_are_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(AgentClient, "ask", lambda *_arguments, **_options: about(draining=True, running=2))
+    with raises(HostError, r"2 instances have not stopped within 0 s"):
+        AgentClient(tmp_path).drain(timeout=0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,8 @@ from .errors import EnforcementError, HostError
 from .instance_state import InstanceState, parse_state
 
 SOCKET_NAME = "agent.sock"
+ACTIVE, DRAINING, DRAINED = "active", "draining", "drained"
+_DRAIN_PAUSE = 0.2  # seconds
 _ANSWER_MAX = 1 << 20  # bytes of one answer's line
 # What the agent itself may take for an instance's start or stop that is under way when it is asked to hold it.
 _HOLD_SECONDS = 90.0
@@ -74,6 +77,23 @@ class AgentClient:
         """Ask for something that concerns the whole host: status, drain or resume."""
         with _Connection(self.run_dir / SOCKET_NAME, self._timeout) as connection:
             return connection.ask(operation, timeout=timeout)
+
+    def state(self) -> str:
+        """Return what the host is: active, draining while tenants still run, or drained."""
+        about = self.ask("status")["agent"]
+        if not about["draining"]:
+            return ACTIVE
+        return DRAINING if about["running"] else DRAINED
+
+    def drain(self, timeout: float) -> None:
+        """Have every tenant stopped and none started any more; `timeout` in seconds bounds the wait for the last one."""
+        self.ask("drain")
+        deadline = time.monotonic() + timeout
+        while self.state() != DRAINED:
+            if time.monotonic() > deadline:
+                left = self.ask("status")["agent"]["running"]
+                raise HostError(f"{left} instances have not stopped within {timeout:g} s; the host goes on draining")
+            time.sleep(_DRAIN_PAUSE)
 
 
 class _Connection:

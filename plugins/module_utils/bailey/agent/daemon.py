@@ -32,7 +32,7 @@ from .workers import Workers
 
 VERSION = "0.1.0"
 _BACKLOG = 128
-_STORAGE_RETRY = 2.0  # seconds
+_STORAGE_RETRY, _METRICS_RETRY = 2.0, 2.0  # seconds
 
 
 class Agent:
@@ -61,9 +61,8 @@ class Agent:
         await self._take_over()
         listener = _listen(self._settings.run_dir / SOCKET_NAME)
         await self._api.serve(listener)
-        if self._settings.metrics is not None:
-            await self._metrics.serve(self._settings.metrics)
         tasks = [
+            asyncio.create_task(self._serve_metrics()),
             asyncio.create_task(self._listener.follow()),
             asyncio.create_task(self._sweep_on()),
             asyncio.create_task(notify.keep_watchdog()),
@@ -95,6 +94,18 @@ class Agent:
         for record in self._ledger:
             self._supervisor.remember(record, first_start=first_start)
             await self._supervisor.look_at(record)
+
+    async def _serve_metrics(self) -> None:
+        """Have metrics served as soon as their address is free: no gate depends on them."""
+        address, said = self._settings.metrics, ""
+        while address is not None:
+            try:
+                await self._metrics.serve(address)
+            except OSError as error:
+                said = _say_once(f"no metrics are served: {error}", said)
+            else:
+                return
+            await asyncio.sleep(_METRICS_RETRY)
 
     async def _sweep_on(self) -> None:
         while True:
@@ -178,9 +189,9 @@ async def _open(settings: Settings, stopping: asyncio.Event) -> Host | None:
         except InvalidValueError as error:
             if error.details["field"] != "storage_path":
                 raise
-            said = _say_once(str(error), said)
+            said = _say_once(f"not ready yet: {error}", said)
         except (BaileyError, OSError) as error:
-            said = _say_once(str(error), said)
+            said = _say_once(f"not ready yet: {error}", said)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stopping.wait(), _STORAGE_RETRY)
     return None
@@ -188,7 +199,7 @@ async def _open(settings: Settings, stopping: asyncio.Event) -> Host | None:
 
 def _say_once(text: str, said: str) -> str:
     if text != said:
-        LOG.warning("not ready yet: %s", text)
+        LOG.warning("%s", text)
     return text
 
 
