@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.fixtures.wsh import Instance, RunDirectory, build, state
+from tests.integration.fixtures.wsh import Instance, RunDirectory, build
 from tests.integration.fixtures.wshd import eventually
 
 pytest_plugins = ("tests.integration.fixtures.wshd", "tests.integration.fixtures.wsh")
@@ -107,10 +107,11 @@ def test_a_command_may_close_its_stdin(web: Instance) -> None:
     with web.start("sh", "-c", "exec <&-; sleep 0.5; echo done", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as wsh:
         assert wsh.stdin is not None
         assert wsh.stdout is not None
-        with pytest.raises(BrokenPipeError):  # as any writer learns it in a pipeline
-            for _ in range(1000):
-                os.write(wsh.stdin.fileno(), b"x" * 4096)
-                time.sleep(0.001)
+        written = 0
+        with contextlib.suppress(BrokenPipeError):  # as any writer learns it in a pipeline
+            while written < BULK:
+                written += os.write(wsh.stdin.fileno(), b"x" * 4096)
+        assert written < BULK
         assert wsh.stdout.read() == b"done\n"
         with contextlib.suppress(BrokenPipeError):
             wsh.stdin.close()
@@ -138,10 +139,15 @@ def test_streams_of_every_kind(web: Instance, tmp_path: Path, line: str) -> None
 def test_sockets_as_streams(web: Instance) -> None:
     data, got = os.urandom(3_000_000), b""
     ours, theirs = socket.socketpair()
+
+    def send() -> None:
+        ours.sendall(data)
+        ours.shutdown(socket.SHUT_WR)
+
     with theirs:
         wsh = web.start("cat", stdin=theirs, stdout=theirs)
     with ours, ThreadPoolExecutor(1) as pool:
-        sent = pool.submit(lambda: (ours.sendall(data), ours.shutdown(socket.SHUT_WR)))
+        sent = pool.submit(send)
         while part := ours.recv(65536):
             got += part
         sent.result()
@@ -218,7 +224,7 @@ def test_a_grandchild_that_holds_the_pipes_is_waited_for_briefly(web: Instance) 
         done = web.run("sh", "-c", script)
         assert done.stdout.startswith("x\n")
         assert least <= time.monotonic() - start < most
-    web.shell("pkill sleep; pkill -f 'while :'")
+    web.shell("pkill -f 'sleep 60'; pkill -f 'while :'")
 
 
 @pytest.fixture
@@ -259,7 +265,7 @@ def test_a_second_signal_ends_wsh_where_nothing_answers(web: Instance) -> None:
         assert wsh.poll() is None
         wsh.send_signal(signal.SIGINT)
         assert wsh.wait(5) == 128 + signal.SIGINT
-    web.shell("pkill -9 sleep")
+    web.shell("pkill -9 -f 'sleep 30'")
 
 
 def test_ignored_signals_stay_ignored(web: Instance) -> None:
@@ -299,7 +305,9 @@ def test_another_user_goes_through_the_runtime_and_says_so(web: Instance) -> Non
 
 
 def test_the_runtime_serves_where_the_first_process_is_stopped(web: Instance) -> None:
-    os.kill(web.box.pid, signal.SIGSTOP)
+    first = web.box.pid
+    assert first > 1
+    os.kill(first, signal.SIGSTOP)
     try:
         start = time.monotonic()
         wedged = web.run("true")
@@ -308,7 +316,7 @@ def test_the_runtime_serves_where_the_first_process_is_stopped(web: Instance) ->
         done = web.directory.run("--runtime", "web", "--", "sh", "-c", "cat; id -u; exit 4", input="in\n")
         assert (done.returncode, done.stdout) == (4, f"in\n{web.box.uid}\n")
     finally:
-        os.kill(web.box.pid, signal.SIGCONT)
+        os.kill(first, signal.SIGCONT)
     assert web.run("true").returncode == 0
 
 
@@ -320,24 +328,6 @@ def test_logs(web: Instance) -> None:
         assert logs.stdout.readline() == b"started\n"
         assert not select.select([logs.stdout], [], [], 0.5)[0]  # it follows
         logs.terminate()
-
-
-def test_ls(run_directory: RunDirectory) -> None:
-    run_directory.write_state(state("web-2", opened_at=time.time() - 7250, restarts=3, health="healthy"))
-    exit_ = {"code": 1, "signal": None, "oom": False, "at": time.time() - 3 * 86400}
-    run_directory.write_state(state("api", status="exited", gate_ms=None, reason="\x1b[2Jgot ü", last_exit=exit_))
-    run_directory.write_state(state("job", status="refused", gate_ms=None, opened_at=None, tenant="a-long-name"))
-    (run_directory.path / "state/torn.json").write_text('{"version": 1, "name"')
-    (run_directory.path / "state/.job.json.tmp").write_text("{}")
-    done = run_directory.run("ls")
-    assert done.returncode == 0
-    assert done.stdout.splitlines() == [
-        "NAME   TENANT       STATUS      GATE    HEALTH   RESTARTS  SINCE  REASON",
-        "api    yard         exited      -       none     0         3d     ?[2Jgot ü",
-        "job    a-long-name  refused     -       none     0         -",
-        "torn   -            unreadable  -       -        0         -",
-        "web-2  yard         open        12.3ms  healthy  3         2h",
-    ]
 
 
 def test_a_client_of_the_next_version_speaks_this_one(web: Instance, tmp_path: Path) -> None:
@@ -357,43 +347,3 @@ def test_a_long_run_directory(web: Instance, tmp_path: Path) -> None:
     deep.parent.mkdir()
     deep.symlink_to(web.directory.path)
     assert RunDirectory(deep, web.directory.wsh).run("web", "--", "echo", "here").stdout == "here\n"
-
-
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"status": "waiting"}, "its gate is closed (waiting)"),
-        ({"status": "refused", "reason": "cpus: 1 is 2"}, "its gate is closed (refused): cpus: 1 is 2"),
-        ({"status": "backoff", "reason": "exit 1"}, "it does not run (backoff): exit 1"),
-        ({"status": "exited"}, "it does not run (exited)"),
-        ({"status": "open"}, "its PID 1 does not answer; wsh --runtime closed"),
-        ({"version": 2}, "its state file cannot be read"),
-    ],
-)
-def test_an_instance_that_cannot_be_entered(run_directory: RunDirectory, fields: dict[str, object], message: str) -> None:
-    run_directory.write_state(state("closed", **fields))
-    done = run_directory.run("closed", "--", "true")
-    assert done.returncode == 125
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1
-
-
-def test_an_instance_that_is_not_there(run_directory: RunDirectory, tmp_path: Path) -> None:
-    assert "there is no such instance; there are: none" in run_directory.run("web", "--", "true").stderr
-    run_directory.write_state(state("one"))
-    run_directory.write_state(state("two"))
-    for arguments in (("web", "--", "true"), ("--runtime", "web", "--", "true"), ("logs", "web")):
-        done = run_directory.run(*arguments)
-        assert (done.returncode, "there is no such instance; there are: one, two" in done.stderr) == (125, True)
-    for name in ("../one", "One", "a" * 64, "-", "a_b"):
-        done = run_directory.run("-T", name, "--", "true")
-        assert (done.returncode, "no instance has such a name" in done.stderr) == (125, True), done
-    nowhere = RunDirectory(tmp_path / "nowhere", run_directory.wsh).run("web", "--", "true")
-    assert "the agent has none here" in nowhere.stderr
-
-
-def test_only_root_may_enter(web: Instance) -> None:
-    web.directory.path.parent.chmod(0o711)
-    web.directory.wsh.parent.parent.chmod(0o755)
-    done = web.run("true", user=65534, group=65534)
-    assert (done.returncode, "only root may connect" in done.stderr) == (125, True)

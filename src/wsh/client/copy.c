@@ -126,7 +126,8 @@ int copy_run(const struct options *options, struct failure *failure)
     if (plan.comes_out) /* the session closes its stdin only */
         close_descriptor(&ends[1]);
     int here = wait_for(pid);
-    if (!status && here && !failure->text[0])
-        fail(failure, 0, "%s was not copied as a whole", plan.comes_out ? options->source : options->destination);
+    /* This side may have waited for the other to say what is wrong. */
+    if (plan.comes_out && !status && here && !failure->text[0])
+        fail(failure, 0, "%s was not copied as a whole", options->source);
     return status ? status : here;
 }

@@ -2,6 +2,7 @@
 
 #include "client/forward.h"
 
+#include <limits.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -17,9 +18,14 @@ static const int of_terminals[] = {SIGWINCH, SIGTSTP, SIGCONT};
 
 static int wake = -1;
 static volatile sig_atomic_t pending[NSIG];
-/* When the first signal came that the session has not answered yet, in now_ms's time; 0: there is none. Handlers may
- * read it while it is written, so it is written at once. */
-static volatile int64_t unanswered;
+/* When the first signal came that the session has not answered yet; 0: there is none. */
+static volatile sig_atomic_t unanswered;
+
+/* Milliseconds, never 0, that fit what a handler may share with the rest. They begin anew every 24 days. */
+static int clock_ms(void)
+{
+    return (int)(now_ms() & INT_MAX) | 1;
+}
 
 static bool is_one_of(int number, const int *numbers, size_t count)
 {
@@ -41,8 +47,8 @@ static void keep(int number)
 {
     int error = errno;
     if (is_one_of(number, ending, ARRAY_LENGTH(ending))) {
-        int64_t now = now_ms();
-        if (unanswered && now - unanswered >= FORWARD_PATIENCE_MS)
+        int now = clock_ms();
+        if (unanswered && ((now - unanswered) & INT_MAX) >= FORWARD_PATIENCE_MS)
             _exit(EXIT_SIGNAL_BASE + number);
         if (!unanswered)
             unanswered = now;
@@ -107,9 +113,15 @@ int forward_next(void)
     return 0;
 }
 
-void forward_answered(void)
+int forward_asked(void)
 {
-    unanswered = 0;
+    return unanswered;
+}
+
+void forward_answered(int asked)
+{
+    if (unanswered == asked)
+        unanswered = 0;
 }
 
 void forward_suspend(void)

@@ -19,8 +19,11 @@ int forward_descriptor(void);
  * the terminal is put back by the handlers of the others, which then end wsh; without, all are for the session. */
 int forward_next(void);
 
-/* The session has shown a sign of life. */
-void forward_answered(void);
+/* When the first signal came that the session has not answered; 0: there is none. */
+int forward_asked(void);
+
+/* The session has shown a sign of life since that was asked: what came in the meantime is still not answered. */
+void forward_answered(int asked);
 
 /* Stops wsh as SIGTSTP would have without a handler; returns when it goes on. */
 void forward_suspend(void);

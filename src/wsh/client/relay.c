@@ -24,7 +24,8 @@ enum { IN, OUT, ERROR, PUMPS };
 struct relay {
     struct dial *dial;
     struct pump pumps[PUMPS];
-    int master; /* of the session's terminal; -1: there is none */
+    bool tty;
+    int master; /* of the session's terminal; -1: there is none, or it has hung up */
     bool ended; /* the session has told its result, or never will */
     int status;
     int64_t drained, idle; /* milliseconds since the end, and since the last byte after it */
@@ -45,7 +46,9 @@ static void take_frame(struct relay *relay)
     int result = dial_receive(relay->dial);
     if (!result)
         return;
-    if (result > 0) {
+    if (result > 0 && relay->dial->count) {
+        give_up(relay, "wshd sends descriptors where none belong");
+    } else if (result > 0) {
         relay->ended = true;
         relay->status = answer_status(&relay->dial->reader.frame, relay->dial->name, relay->failure);
     } else if (result == -ENODATA || result == -ECONNRESET) {
@@ -68,7 +71,7 @@ static void take_signals(struct relay *relay)
 {
     int number;
     while ((number = forward_next())) {
-        if (relay->master < 0) {
+        if (!relay->tty) {
             if (!relay->ended)
                 dial_signal(relay->dial, number);
             continue;
@@ -87,7 +90,7 @@ static void open_pumps(struct relay *relay, const struct ends *ends)
 {
     int *descriptors = relay->dial->descriptors;
     relay->dial->count = 0;
-    if (relay->master >= 0) {
+    if (relay->tty) {
         /* Each direction closes its own. */
         pump_into(&relay->pumps[IN], ends->in, fcntl(relay->master, F_DUPFD_CLOEXEC, 0));
         relay->pumps[IN].types_end = true;
@@ -164,6 +167,16 @@ static bool move_bytes(struct relay *relay)
     return lives;
 }
 
+/* Where nobody reads what a terminal shows, it hangs up, as a terminal does. A pipe's end has told the command already
+ * when its pump closed. */
+static void hang_up(struct relay *relay)
+{
+    if (relay->master < 0 || relay->pumps[OUT].error != EPIPE)
+        return;
+    pump_close(&relay->pumps[IN]);
+    close_descriptor(&relay->master);
+}
+
 /* Counts the time since the last call, unless our own reader was what was waited for. */
 static void count_time(struct relay *relay, bool waited_for_reader, bool lives)
 {
@@ -187,7 +200,9 @@ static void check_output(struct relay *relay)
 
 int relay_run(struct dial *dial, const struct ends *ends, struct failure *failure)
 {
-    struct relay relay = {.dial = dial, .failure = failure, .master = dial->count == 1 ? dial->descriptors[0] : -1};
+    struct relay relay = {.dial = dial, .failure = failure, .tty = dial->count == 1, .master = -1};
+    if (relay.tty)
+        relay.master = dial->descriptors[0];
     failure->text[0] = 0;
     open_pumps(&relay, ends);
     while (!is_finished(&relay)) {
@@ -195,9 +210,11 @@ int relay_run(struct dial *dial, const struct ends *ends, struct failure *failur
         wait_for_work(&relay, &frame, &signal);
         if (signal)
             take_signals(&relay);
+        int asked = forward_asked();
         bool lives = move_bytes(&relay);
         if (lives)
-            forward_answered();
+            forward_answered(asked);
+        hang_up(&relay);
         if (relay.ended)
             count_time(&relay, waits_for_reader, lives);
         if (frame)
