@@ -86,7 +86,7 @@ class AgentClient:
         return DRAINING if about["running"] else DRAINED
 
     def drain(self, timeout: float) -> None:
-        """Have every tenant stopped and none started any more; `timeout` in seconds bounds the wait for the last one."""
+        """Have every tenant stopped and none started any more; `timeout` bounds, in seconds, the wait for the last."""
         self.ask("drain")
         deadline = time.monotonic() + timeout
         while self.state() != DRAINED:
