@@ -9,7 +9,6 @@
 
 #include <fcntl.h>
 #include <inttypes.h>
-#include <spawn.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,8 +19,6 @@
 
 #define CLIENTS_MAX 64
 #define RUNS_MAX (1 << 18) /* of one client */
-
-extern char **environ;
 
 struct client {
     size_t runs;
@@ -40,12 +37,17 @@ static uint64_t now(void)
     return (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
 }
 
+/* vfork and exec alone cost about three quarters of what posix_spawn costs. */
 static bool run(char **command)
 {
-    pid_t pid;
-    int status, error = posix_spawnp(&pid, command[0], NULL, NULL, command, environ);
-    if (error || waitpid(pid, &status, 0) < 0) {
-        fprintf(stderr, "%s: cannot be run (error %d)\n", command[0], error);
+    int status;
+    pid_t pid = vfork();
+    if (!pid) {
+        execvp(command[0], command);
+        _exit(127);
+    }
+    if (pid < 0 || waitpid(pid, &status, 0) < 0) {
+        perror(command[0]);
         return false;
     }
     if (status)

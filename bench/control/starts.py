@@ -107,13 +107,13 @@ class Starter:
 
     def _pass_gate(self, hold: tuple[Held, float], container: str) -> tuple[float, float | None]:
         held, holding = hold
-        begun = time.perf_counter()
+        moment, begun = time.time(), time.perf_counter()
         held.expect()
         self._api.post(f"/containers/{container}/start")
         state = held.await_gate(container, _GATE_SECONDS)
         seconds = holding + time.perf_counter() - begun
-        if state.gate_ms is None:
-            raise BenchError(f"{state.name}: the agent does not say how long its gate took")
+        if state.gate_ms is None or state.opened_at is None or state.opened_at < moment:
+            raise BenchError(f"{state.name}: what the agent says is not of this start: {state}")
         return seconds, state.gate_ms
 
     def _end(self, container: str) -> None:

@@ -15,8 +15,9 @@ void forward_start(bool tty);
 /* Readable when a signal has come. */
 int forward_descriptor(void);
 
-/* Takes the next signal to be seen to; 0: there is none left. Called until then. With a terminal these are SIGWINCH, SIGTSTP and SIGCONT, and
- * the terminal is put back by the handlers of the others, which then end wsh; without, all are for the session. */
+/* Takes the next signal to be seen to; 0: there is none left. Called until then. With a terminal these are SIGWINCH,
+ * SIGTSTP and SIGCONT, and the terminal is put back by the handlers of the others, which then end wsh; without, all are
+ * for the session. */
 int forward_next(void);
 
 /* When the first signal came that the session has not answered; 0: there is none. */

@@ -263,7 +263,8 @@ static int read_word(struct reader *reader, const char *word)
         return 0;
     }
     if (options->action == ACTION_SESSION)
-        return fail(reader->failure, 0, "%s: a command stands behind --, as in wsh %s -- %s", word, options->name, word);
+        return fail(reader->failure, 0, "%s: a command stands behind --, as in wsh %s -- %s", word, options->name,
+                    word);
     return fail(reader->failure, 0, "%s: one word too many", word);
 }
 

@@ -116,11 +116,12 @@ void pump_note(struct pump *pump, const struct pollfd *wants, size_t count)
     }
 }
 
-/* Gives the session's own pipe more room when much goes through it: fewer turns for the same bytes. */
+/* Gives pipes more room when much goes through them: fewer turns for the same bytes. What is no pipe stays as it is. */
 static void widen(struct pump *pump)
 {
     pump->is_wide = true;
-    fcntl(pump->keeps_to ? pump->from : pump->to, F_SETPIPE_SZ, WIDE_PIPE);
+    fcntl(pump->from, F_SETPIPE_SZ, WIDE_PIPE);
+    fcntl(pump->to, F_SETPIPE_SZ, WIDE_PIPE);
 }
 
 /* Returns whether there may be more to move. */

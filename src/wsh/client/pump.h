@@ -28,7 +28,7 @@ struct pump {
     bool cleans;    /* control characters become '?' */
     bool types_end; /* `to` is a terminal: the source's end is typed, as a person would */
     bool from_ready, to_ready;
-    bool is_wide;       /* the session's pipe has been given more room */
+    bool is_wide;       /* its pipes have been given more room */
     int error;         /* why writing failed, where it did */
     size_t at, end;    /* what is in the buffer */
     uint64_t moved;    /* bytes, in all */

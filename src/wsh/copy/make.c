@@ -157,8 +157,10 @@ int make_link(int directory, const char *name, const struct copy_entry *entry, b
     do
         temporary_name(temporary);
     while (symlinkat(entry->target, directory, temporary) < 0 && errno == EEXIST && ++attempt < NAME_ATTEMPTS);
-    times_of(&entry->attributes, times);
-    if ((keep_owner && fchownat(directory, temporary, entry->attributes.uid, entry->attributes.gid, AT_SYMLINK_NOFOLLOW) < 0) ||
+    const struct copy_attributes *attributes = &entry->attributes;
+    times_of(attributes, times);
+    if ((keep_owner &&
+         fchownat(directory, temporary, attributes->uid, attributes->gid, AT_SYMLINK_NOFOLLOW) < 0) ||
         utimensat(directory, temporary, times, AT_SYMLINK_NOFOLLOW) < 0 ||
         renameat(directory, temporary, directory, name) < 0) {
         int error = errno;

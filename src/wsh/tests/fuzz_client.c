@@ -94,8 +94,10 @@ static uint8_t *exactly(const uint8_t *bytes, size_t length)
 static void fuzz_json(void)
 {
     static const char sample[] =
-        "{\"version\":1,\"name\":\"web\",\"tenant\":\"a\\u00e9\\ud83d\\ude00\",\"status\":\"open\",\"reason\":\"\\n\\\"x\","
-        "\"gate_ms\":12.5e-1,\"opened_at\":null,\"list\":[1,[2,{\"a\":[]}],true,false],\"last_exit\":{\"code\":-1,\"at\":0}}";
+        "{\"version\":1,\"name\":\"web\",\"tenant\":\"a\\u00e9\\ud83d\\ude00\",\"status\":\"open\","
+        "\"reason\":\"\\n\\\"x\","
+        "\"gate_ms\":12.5e-1,\"opened_at\":null,\"list\":[1,[2,{\"a\":[]}],true,false],"
+        "\"last_exit\":{\"code\":-1,\"at\":0}}";
     static const char *const keys[] = {"version", "name", "tenant", "status", "gate_ms", "last_exit", "", "list"};
     static struct json document;
     uint8_t bytes[BYTES];

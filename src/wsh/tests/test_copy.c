@@ -142,7 +142,7 @@ static int cut(const char *name)
 
 static void set_time(const char *path, time_t seconds, long nanoseconds)
 {
-    struct timespec times[2] = {{.tv_sec = seconds, .tv_nsec = nanoseconds}, {.tv_sec = seconds, .tv_nsec = nanoseconds}};
+    struct timespec time = {.tv_sec = seconds, .tv_nsec = nanoseconds}, times[2] = {time, time};
     CHECK(!utimensat(AT_FDCWD, path, times, AT_SYMLINK_NOFOLLOW));
 }
 
@@ -166,7 +166,8 @@ static void check_tree(const char *root)
     char path[256];
 #define AT(name) (snprintf(path, sizeof path, "%s%s", root, name), path)
     struct stat status = status_of(AT("/with space\nand line"));
-    CHECK((status.st_mode & 07777) == 0640 && status.st_mtim.tv_sec == 1000000000 && status.st_mtim.tv_nsec == 123456789);
+    CHECK((status.st_mode & 07777) == 0640);
+    CHECK(status.st_mtim.tv_sec == 1000000000 && status.st_mtim.tv_nsec == 123456789);
     CHECK_TEXT(read_text(AT("/closed/inner")), "inner");
     CHECK((status_of(AT("/closed")).st_mode & 07777) == 0500 && status_of(AT("/closed")).st_mtim.tv_sec == 1200000000);
     CHECK((status_of(AT("/.hidden")).st_mode & 07777) == 0444 && status_of(AT("/.hidden")).st_size == 0);
@@ -176,7 +177,8 @@ static void check_tree(const char *root)
     CHECK(length == 11 && !memcmp(said, "/etc/passwd", 11) && status_of(AT("/absolute")).st_mtim.tv_sec == 1100000000);
     CHECK(S_ISLNK(status_of(AT("/dangling")).st_mode));
     status = status_of(AT(""));
-    CHECK((status.st_mode & 07777) == 0750 && status.st_mtim.tv_sec == 1300000000 && status.st_mtim.tv_nsec == 999999999);
+    CHECK((status.st_mode & 07777) == 0750);
+    CHECK(status.st_mtim.tv_sec == 1300000000 && status.st_mtim.tv_nsec == 999999999);
 #undef AT
 }
 

@@ -53,7 +53,8 @@ static void test_members(void)
 {
     char text[16];
     double number = 0;
-    CHECK(parses("{\"a\": 1.5, \"b\": \"x\", \"c\": {\"b\": 2, \"d\": [1, {\"e\": 3}]}, \"f\": null, \"b\": \"twice\"}"));
+    CHECK(parses("{\"a\": 1.5, \"b\": \"x\", "
+                 "\"c\": {\"b\": 2, \"d\": [1, {\"e\": 3}]}, \"f\": null, \"b\": \"twice\"}"));
     CHECK(json_number(&document, member("a"), &number) && number == 1.5);
     CHECK(json_string(&document, member("b"), text, sizeof text));
     CHECK_TEXT(text, "x");
