@@ -20,7 +20,7 @@ const char options_help[] =
     "  -u, --user USER           run as this user: another than the instance's own goes through the runtime\n"
     "      --umask MODE          the command's umask, octal\n"
     "      --rlimit NAME=SOFT[:HARD]  lower a resource limit, such as nofile=64 (may be repeated)\n"
-    "      --kill-on-disconnect  kill the whole session if wsh ends before the command\n"
+    "      --kill-on-disconnect  kill the whole session if wsh or its readers end before it\n"
     "      --runtime             use the container runtime's own exec, for when the instance does not answer\n"
     "      --run-dir DIR         where the agent's sockets are (default: $BAILEY_RUN_DIR or " RUN_DIRECTORY ")\n"
     "      --version, --help\n"

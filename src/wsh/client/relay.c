@@ -177,6 +177,12 @@ static void hang_up(struct relay *relay)
     close_descriptor(&relay->master);
 }
 
+/* Whether there is nobody left who could see what the command does. */
+static bool is_unread(const struct relay *relay)
+{
+    return relay->pumps[OUT].error == EPIPE && (relay->tty || relay->pumps[ERROR].error == EPIPE);
+}
+
 /* Counts the time since the last call, unless our own reader was what was waited for. */
 static void count_time(struct relay *relay, bool waited_for_reader, bool lives)
 {
@@ -198,7 +204,7 @@ static void check_output(struct relay *relay)
     }
 }
 
-int relay_run(struct dial *dial, const struct ends *ends, struct failure *failure)
+int relay_run(struct dial *dial, const struct ends *ends, bool dies_unread, struct failure *failure)
 {
     struct relay relay = {.dial = dial, .failure = failure, .tty = dial->count == 1, .master = -1};
     if (relay.tty)
@@ -215,6 +221,11 @@ int relay_run(struct dial *dial, const struct ends *ends, struct failure *failur
         if (lives)
             forward_answered(asked);
         hang_up(&relay);
+        if (dies_unread && !relay.ended && is_unread(&relay)) {
+            give_up(&relay, "nobody reads its output any more");
+            pump_close(&relay.pumps[IN]);
+            break;
+        }
         if (relay.ended)
             count_time(&relay, waits_for_reader, lives);
         if (frame)

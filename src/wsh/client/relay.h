@@ -11,8 +11,9 @@ struct ends {
     bool cleans_error; /* what the command says on stderr is shown without control characters */
 };
 
-/* Runs it and takes the session's descriptors over. Returns the exit status for wsh, with a message for the operator
+/* Runs it and takes the session's descriptors over. `dies_unread` says that it is to end when nobody reads any of its
+ * output any more, as behind a connection that was cut. Returns the exit status for wsh, with a message for the operator
  * in `failure` (an empty text: there is none). */
-int relay_run(struct dial *dial, const struct ends *ends, struct failure *failure);
+int relay_run(struct dial *dial, const struct ends *ends, bool dies_unread, struct failure *failure);
 
 #endif

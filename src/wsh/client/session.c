@@ -58,7 +58,7 @@ static int connect_and_run(const struct options *options, const struct ends *end
     }
     if (tty)
         terminal_make_raw();
-    status = relay_run(&dial, ends, failure);
+    status = relay_run(&dial, ends, options->kill_on_disconnect, failure);
     terminal_restore();
     dial_close(&dial);
     return status;
