@@ -154,7 +154,7 @@ def test_the_full_declaration_of_these_tests_is_full() -> None:
 
 
 @pytest.mark.parametrize("path", list(places(FULL)), ids=lambda path: ".".join(map(str, path)))
-@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(junk=samples.JUNK)
 @example(junk=None)
 @example(junk="")
