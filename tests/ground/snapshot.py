@@ -57,7 +57,6 @@ ALLOWED = (
     ("files", r"/etc/systemd/system/[a-z-]+\.target\.wants", "the same"),
     ("files", r"/etc/networks", "made by netbase"),
     ("files", r"/(etc|run)/runit(/.*)?|/etc/sv/default-syslog/supervise", "made by runit"),
-    ("files", r"/usr/bin/(c89|c99|cc)", "the alternatives of the compiler's package"),
     ("files", r"/run/adduser", "made by adduser, for accounts of packages"),
     ("files", r"/etc/cni(/net\.d)?", "made by containerd, which packages bring"),
     ("files", r"/var/log/(alternatives|dpkg|fontconfig|bootstrap)\.log", "written by packages"),
@@ -91,9 +90,16 @@ def _files() -> list[str]:
     entries = [str(path) for path in _HOME.iterdir()]
     for root in _ROOTS:
         for directory, directories, names in os.walk(root):
-            entries += [path for name in [*directories, *names] if (path := f"{directory}/{name}") not in owned]
+            found = [f"{directory}/{name}" for name in [*directories, *names]]
+            entries += [path for path in found if path not in owned and not _is_alternative(path)]
             directories[:] = [name for name in directories if _descends(f"{directory}/{name}")]
     return entries
+
+
+def _is_alternative(path: str) -> bool:
+    """Tell whether a name is one of those that a package gives to one of several programs of a kind."""
+    link = Path(path)
+    return link.parent == Path("/usr/bin") and link.is_symlink() and link.readlink().parent == Path("/etc/alternatives")
 
 
 def _descends(path: str) -> bool:
