@@ -13,13 +13,14 @@ import socket
 import subprocess
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 from bailey.wsh.errors import WshError
 from bailey.wsh.protocol import Error, ErrorCode, Exec, Open, Refuse, Started, encode
 
-from tests.integration.fixtures.wshd import Boxes, Kind, Raw, eventually, frame
+from tests.integration.fixtures.wshd import Box, Boxes, Kind, Raw, eventually, frame
 
 pytest_plugins = ("tests.integration.fixtures.wshd",)
 
@@ -202,7 +203,10 @@ def test_an_impostor_at_the_gate_is_refused(boxes: Boxes) -> None:
     box = boxes()
     box.create(*PROGRAM, wshd=("--boot", "/tmp/gate"))
     box.engine.docker("exec", "--detach", box.name, "sh", "-c", f"exec python3 -uc '{IMPOSTOR}' >/tmp/impostor 2>&1")
-    told = lambda: box.engine.docker("exec", box.name, "cat", "/tmp/impostor", check=False)  # noqa: E731
+
+    def told() -> str:
+        return box.engine.docker("exec", box.name, "cat", "/tmp/impostor", check=False)
+
     eventually(lambda: told().count("answer") >= 3, what="three tries")
     assert "answer b''" in told() or "answer [Errno" in told()
     assert "it runs" not in box.logs()
@@ -291,6 +295,11 @@ def test_stop_from_outside_ends_the_instance(boxes: Boxes) -> None:
     assert box.wait() == 143
 
 
+def has_run(box: Box, times: int) -> bool:
+    """Tell whether the program has said so many times that it runs."""
+    return box.logs().count("it runs") == times
+
+
 def test_a_restart_passes_the_gate_again(boxes: Boxes) -> None:
     box = boxes()
     box.start(*PROGRAM)
@@ -302,7 +311,7 @@ def test_a_restart_passes_the_gate_again(boxes: Boxes) -> None:
         time.sleep(0.3)
         assert box.logs().count("it runs") == times - 1
         box.open()
-        eventually(lambda: box.logs().count("it runs") == times)  # noqa: B023
+        eventually(partial(has_run, box, times))
         assert box.run("true").code == 0
 
 

@@ -203,7 +203,10 @@ def test_wrong_frames_during_a_session(box: Box, data: bytes, kill: bool) -> Non
         assert isinstance(message, Started)
         raw.send_bytes(data)
         assert error_of(raw).code is ErrorCode.MALFORMED
-        here = lambda: box.run("sh", "-c", f"kill -0 {message.pid}").code == 0  # noqa: E731
+
+        def here() -> bool:
+            return box.run("sh", "-c", f"kill -0 {message.pid}").code == 0
+
         if kill:
             eventually(lambda: not here())
         else:

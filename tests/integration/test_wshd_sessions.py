@@ -198,7 +198,10 @@ def test_the_end_of_the_connection(box: Box, kill: bool) -> None:
     with Raw.to(box.control) as raw:
         raw.send(Exec((b"sh", b"-c", script.encode()), flags=Flags.KILL_ON_DISCONNECT if kill else Flags(0)))
         assert isinstance(raw.frame(), Started)
-        alive = lambda: sum(line == f"sleep {mark}" for line in box.processes())  # noqa: E731
+
+        def alive() -> int:
+            return sum(line == f"sleep {mark}" for line in box.processes())
+
         eventually(lambda: alive() == 3)
     if kill:
         eventually(lambda: alive() == 0)

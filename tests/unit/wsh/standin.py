@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bailey.wsh.client import Client
 from bailey.wsh.protocol import (
     VERSION,
     Ended,
@@ -28,6 +30,7 @@ from bailey.wsh.protocol import (
     Started,
     encode,
 )
+from bailey.wsh.session import Completed
 
 Handler = Callable[["Peer"], None]
 
@@ -155,3 +158,14 @@ def serving(path: Path, handler: Handler = run_session, backlog: int = 128) -> I
             thread.join()
             path.unlink()
     assert server.failures == []
+
+
+def sh(client: Client, script: str, **options: object) -> Completed:
+    """Run a shell script by a client."""
+    return client.run(["sh", "-c", script], **options)  # type: ignore[arg-type] # by name
+
+
+def open_descriptors() -> int:
+    """Count this process's descriptors, those of forgotten objects aside."""
+    gc.collect()
+    return len(list(Path("/proc/self/fd").iterdir()))
