@@ -128,7 +128,7 @@ class Supervisor:
         requested = bool(end.by_hand or end.asked or refusal) or record.was_killed(at, ours=True)
         record.killed_at, record.asked = 0, ""
         self._ledger.ended(record, container, last)
-        status, reason = (REFUSED, refusal) if refusal else (EXITED, end.describe())
+        status, reason = (REFUSED, refusal) if refusal else (EXITED, BY_HAND if end.by_hand else end.describe())
         if end.asked:
             status, reason = BACKOFF, end.asked
         self._ledger.publish(record, **{**CLOSED, "status": status, "reason": reason}, last_exit=last)
