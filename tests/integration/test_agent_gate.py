@@ -297,10 +297,10 @@ class TestKilled:
     def test_its_remains_are_no_hindrance(self, one: Platform) -> None:
         """A boot socket without an agent, half-made ones, and files that nobody can read."""
         agent = one.agent
-        one.engine.docker("stop", "one")
-        agent.kill()
         boot = one.files.boot_directory("one")
-        assert (boot / "gate").is_socket()
+        one.engine.docker("stop", "one")
+        agent.until((boot / "gate").is_socket, "the boot socket for the next start")
+        agent.kill()
         (boot / ".gate").touch()
         Path(agent.files.run_dir, ".agent.sock").touch()
         Path(agent.files.run_dir, "state/one.json").write_text("{")

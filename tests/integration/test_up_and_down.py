@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from bailey.agent_client import AgentClient
+from bailey.errors import HostError
 
 from tests.ground import snapshot
 
@@ -197,24 +199,26 @@ def test_wsh_reaches_a_tenant_from_the_shell(name):
     assert re.search(rf"^{name} +\w+ +open +[\d.]+ms ", wsh("ls").output, re.MULTILINE)
 
 
+def agent_pid() -> int | None:
+    """Return the agent's process, None while it does not answer."""
+    try:
+        return AgentClient(Path("/run/bailey")).ask("status")["agent"]["pid"]
+    except HostError:
+        return None
+
+
 @pytest.mark.usefixtures("story")
 def test_tenants_and_sessions_outlive_the_agent():
     before = {name: inspect(name)["State"]["Pid"] for name in TENANTS}
-    (agent,) = subprocess.run(
-        ["pgrep", "-f", "^/usr/bin/python3 -m bailey.agent --state-dir=/var/lib/bailey "],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.split()
+    agent = agent_pid()
+    assert agent is not None
     with subprocess.Popen(
         ["wsh", "clara-site-1", "--", "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as open_session:
-        os.kill(int(agent), signal.SIGKILL)
+        os.kill(agent, signal.SIGKILL)
         assert wsh("clara-site-1", "--", "true").status == 0
         deadline = time.monotonic() + 30
-        while subprocess.run(
-            ["pgrep", "-f", "^/usr/bin/python3 -m bailey.agent"], capture_output=True, check=False
-        ).returncode:
+        while agent_pid() in (None, agent):
             assert time.monotonic() < deadline, "the agent did not come back"
             time.sleep(0.2)
         assert open_session.communicate(b"still here\n", timeout=30)[0] == b"still here\n"
