@@ -16,6 +16,7 @@ from .figures import EXEC_LOOP, FLEET, FLEET_INSIDE, LOCAL, MODULE, PEERS, TASKS
 from .scale import Scale
 
 _TASKS = 20
+_EVERY = 3  # turns in which the peers have one
 _FEW = 4  # containers, for finding out what the loop is fastest with
 _PYTHON = MappingProxyType({"ansible_python_interpreter": SYSTEM_PYTHON})
 
@@ -25,9 +26,10 @@ def measure_tasks(boxes: Boxes, scale: Scale, results: Results) -> None:
     playbook = boxes.ground.inventory.with_name("tasks.yml")
     playbook.write_text(json.dumps(play(_TASKS)))
     connections = _connections(boxes)
-    for _ in range(scale.rounds):
-        for name, variables in connections.items():
-            write_inventory(boxes.ground.inventory, {**_PYTHON, "ansible_connection": name, **variables}, TALK)
+    for turn in range(scale.plays):
+        taking_part = [name for name in connections if name not in PEERS or turn % _EVERY == 0]
+        for name in taking_part if turn % 2 else reversed(taking_part):
+            write_inventory(boxes.ground.inventory, {**_PYTHON, "ansible_connection": name, **connections[name]}, TALK)
             seconds, result = run_play(boxes.ground.inventory, playbook, TALK)
             if result["rc"] != 0 or not result["changed"]:
                 raise BenchError(f"{name}: the last task did not run its command: {result}")
