@@ -35,7 +35,7 @@ options:
         description: The program this is an instance of. Defaults to the instance's name.
         type: str
       plan:
-        description: One of O(plans); the container's own limits override the plan's.
+        description: One of O(plans); the container's own limits and network override the plan's.
         type: str
       image:
         description:
@@ -118,6 +118,30 @@ options:
           - C(interval) and C(timeout), V(30s) where not given; C(retries), V(3), failures in a row that make it
             unhealthy; C(start_period), V(0s), during which none counts.
           - C(action) is V(restart), which stops and starts it then, or V(report).
+        type: dict
+      network:
+        description:
+          - What the network carries for it, and with whom it talks. All of it changes on a living container. Not with
+            O(containers[].network_mode=none). Keys that are not given here are the plan's; C(rules) take the place of
+            all of the plan's.
+          - C(ingress) and C(egress), bits a second into the container and out of it, with a unit of C(kbit), C(Mbit)
+            or C(Gbit), decimal - from V(8kbit) to V(100Gbit), or V(unlimited), which stands where nothing is given.
+          - C(new_connections), how many it may open a second, and C(connections), how many it may have open at a time,
+            both from 1 to 1000000; the host's settings where not given.
+          - C(same_tenant), V(false) where not given - whether it and all other instances of its tenant that say so
+            reach each other.
+          - C(rules), a list of up to 256 mappings. For a new connection the first that matches counts; answers pass by
+            themselves. What no rule matches meets the default - out to the internet, and to the host's resolvers;
+            not to private networks, mail's ports, other containers or the host; in to published ports.
+          - Each rule has C(action), V(allow) or V(deny); C(direction), V(egress), which stands where nothing is given,
+            or V(ingress); exactly one of C(cidr), C(app) and C(host); C(protocol), V(any), which stands where nothing
+            is given, V(tcp), V(udp) or V(icmp); and with V(tcp) or V(udp) C(ports), a list of up to 64 destination
+            ports and ranges such as V(8000-8100), all of them where not given.
+          - C(cidr) is an IPv4 network or address outside the host and its containers. V(169.254.0.0/16), where clouds
+            hand out credentials, is never opened, and a rule that would is refused.
+          - C(app) is an app that is declared for the host, by name for one of its own tenant, as C(TENANT/APP) for
+            another's. Both sides have to agree - the one's V(egress) and the other's V(ingress).
+          - C(host), V(true), is a service of the host itself, with V(egress) only.
         type: dict
       mem_limit:
         description: Memory, as a size that is a multiple of V(4K). Required, here or in the plan.

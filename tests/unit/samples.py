@@ -115,6 +115,41 @@ def ports(draw: st.DrawFn) -> object:
 
 
 @st.composite
+def _rules(draw: st.DrawFn) -> dict[str, object]:
+    declared: dict[str, object] = {"action": draw(st.sampled_from(("allow", "deny")))}
+    bits = draw(st.integers(0, 32))
+    network = ipaddress.ip_network((draw(st.integers(0, (1 << bits) - 1)) << (32 - bits), bits))
+    sides: list[dict[str, object]] = [{"app": "web"}, {"app": "bob/api"}, {"host": True}]
+    if not network.network_address.is_link_local:
+        sides += [{"cidr": str(network)}, {"cidr": str(network.network_address)}]
+    declared |= draw(st.sampled_from(sides))
+    if "host" not in declared:
+        declared["direction"] = draw(st.sampled_from(("egress", "ingress")))
+    declared["protocol"] = draw(st.sampled_from(("any", "tcp", "udp", "icmp")))
+    if declared["protocol"] in ("tcp", "udp"):
+        port, width = st.integers(1, 65535), draw(st.integers(0, 99))
+        written = port | port.map(str) | port.map(lambda first: f"{first}-{min(first + width, 65535)}")
+        declared["ports"] = draw(st.lists(written, min_size=1, max_size=4))
+    return declared
+
+
+@st.composite
+def network_declarations(draw: st.DrawFn) -> dict[str, object]:
+    """Make any valid declaration of a network."""
+    rate = st.integers(1000, 12_500_000_000).map(lambda size: f"{size * 8 // 1000}.{size * 8 % 1000:03}kbit")
+    count = st.integers(1, 1_000_000)
+    optional: dict[str, st.SearchStrategy[object]] = {
+        "ingress": rate | st.sampled_from(("unlimited", "20Mbit")),
+        "egress": rate | st.sampled_from(("1.5 gbit", "100Gbit")),
+        "new_connections": count | count.map(str),
+        "connections": count,
+        "same_tenant": st.booleans(),
+        "rules": st.lists(_rules(), max_size=4),
+    }
+    return {key: draw(optional[key]) for key in sorted(draw(st.sets(st.sampled_from(sorted(optional)))))}
+
+
+@st.composite
 def declarations(draw: st.DrawFn) -> dict[str, object]:
     """Make any valid declaration: every field, in every form that it may be written in."""
     read_only, network_mode = draw(st.booleans()), draw(st.sampled_from(("bridge", "none")))
@@ -166,6 +201,7 @@ def declarations(draw: st.DrawFn) -> dict[str, object]:
     }
     if network_mode == "bridge":
         optional["ports"] = st.lists(ports(), max_size=2)
+        optional["network"] = network_declarations()
     chosen = draw(st.sets(st.sampled_from(sorted(optional))))
     return required | {key: draw(optional[key]) for key in sorted(chosen)}
 

@@ -6,7 +6,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
-from bailey.admission import Ground, Overcommit, check_capacity, check_engine, check_host, check_ports
+from bailey.admission import (
+    BRIDGE_PORTS,
+    Ground,
+    Overcommit,
+    check_apps,
+    check_bridge,
+    check_capacity,
+    check_engine,
+    check_host,
+    check_ports,
+)
 from bailey.backends.base import Capabilities
 from bailey.errors import AdmissionError, InvalidValueError, UnsupportedError
 from bailey.host.quota import NoQuota, Quota, Volume
@@ -134,6 +144,47 @@ def test_a_port_of_an_address_is_published_once(one: str, other: str) -> None:
 @pytest.mark.parametrize("other", ["127.0.0.2:8001:80", "8002:80", "8001:80/udp"])
 def test_other_addresses_ports_and_protocols_are_free(other: str) -> None:
     check_ports([spec("a", ports=["8001:80"]), spec("b", ports=[other])])
+
+
+def test_one_instance_publishes_a_port_once() -> None:
+    with pytest.raises(InvalidValueError, match="a port that a does not publish"):
+        check_ports([spec("a", ports=["0.0.0.0:8001:80", "192.0.2.1:8001:81"])])
+    check_ports([spec("a", ports=["0.0.0.0:8001:80", "192.0.2.1:8001:80/udp"])])
+
+
+def naming(app: str, name: str = "web", **fields: object) -> Spec:
+    rules = [{"action": "deny", "cidr": "192.0.2.0/24"}, {"action": "allow", "app": app}]
+    return spec(name, network={"rules": rules}, **fields)
+
+
+@pytest.mark.parametrize("app", ["api", "ada/api", "bob/site", "web"])
+def test_a_rule_may_name_an_app_that_is_declared_or_stays_and_its_own(app: str) -> None:
+    check_apps([naming(app), spec("api-1", app="api")], staying=[spec("site", tenant="bob")])
+
+
+@pytest.mark.parametrize("app", ["ap", "bob/api", "carol/web", "api-1"])
+def test_a_rule_that_names_an_app_that_nobody_declares_is_refused_with_those_that_are(app: str) -> None:
+    with pytest.raises(InvalidValueError) as refusal:
+        check_apps([naming(app), spec("api-1", app="api")], staying=[spec("site", tenant="bob")])
+    written = app if "/" in app else f"ada/{app}"
+    assert refusal.value.details == {
+        "field": "web.network.rules[1].app",
+        "value": repr(written),
+        "allowed": "an app that is declared for this host: ada/api, ada/web, bob/site",
+    }
+
+
+def test_a_rule_of_one_that_stays_keeps_nobody_from_going() -> None:
+    check_apps([spec("api")], staying=[naming("gone")])
+
+
+def test_one_bridge_takes_as_many_containers_as_the_kernel_allows() -> None:
+    full = [spec()] * BRIDGE_PORTS
+    check_bridge([*full, spec(network_mode="none")])
+    with pytest.raises(AdmissionError) as refusal:
+        check_bridge([*full, spec(), spec()])
+    for shown in ("1025 containers", "1023 ports", "BR_MAX_PORTS", "at least 2 of them on another host"):
+        assert shown in str(refusal.value)
 
 
 def limits(**fields: object) -> dict[str, object]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from bailey.apps import expand_apps
+from bailey.apps import APP_FIELDS, expand_apps
 from bailey.errors import InvalidValueError
+from bailey.spec import SPEC_FIELDS, parse_spec
 
 WEB = {"tenant": "ada", "name": "web", "image": "web:1"}
 
@@ -25,6 +26,20 @@ def test_one_instance_is_the_default_and_none_can_be_asked_for() -> None:
 def test_the_declaration_goes_on_to_every_instance() -> None:
     made = expand_apps([{**WEB, "instances": 2, "plan": "small", "state": "stopped"}])
     assert [(item["plan"], item["state"], item["image"]) for item in made] == [("small", "stopped", "web:1")] * 2
+
+
+def test_an_app_has_every_field_of_a_container_but_those_that_follow_from_it() -> None:
+    assert {*SPEC_FIELDS, "instances", "state"} - {"app"} == set(APP_FIELDS)
+
+
+def test_a_rule_of_an_app_names_its_own_tenants_apps() -> None:
+    rules = [{"action": "allow", "app": "api"}, {"action": "allow", "app": "bruno/site"}]
+    made = expand_apps([{**WEB, "instances": 2, "network": {"egress": "1Mbit", "rules": rules}}])
+    limits = {"mem_limit": "64M", "cpus": 0.1, "pids_limit": 9}
+    for item in made:
+        network = parse_spec({key: value for key, value in {**item, **limits}.items() if key != "state"}).network
+        assert network.egress == 1_000_000
+        assert [str(rule.app) for rule in network.rules] == ["ada/api", "bruno/site"]
 
 
 def test_two_tenants_may_have_apps_of_one_name() -> None:

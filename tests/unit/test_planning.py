@@ -61,6 +61,10 @@ def test_what_is_not_there_is_created() -> None:
         ({"cpus": 0.25}, Action.UPDATE),
         ({"restart": "no"}, Action.UPDATE),
         ({"disk_limit": "64M"}, Action.UPDATE),
+        ({"network": {"egress": "1Mbit"}}, Action.UPDATE),
+        ({"network": {"rules": [{"action": "deny", "cidr": "192.0.2.0/24"}]}}, Action.UPDATE),
+        ({"network": {"same_tenant": False}}, Action.NONE),
+        ({"network_mode": "none"}, Action.RECREATE),
         ({"image": "web:2"}, Action.RECREATE),
         ({"environment": {"TOKEN": "another"}}, Action.RECREATE),
         ({"ulimits": {"nofile": 10}}, Action.RECREATE),
@@ -80,7 +84,12 @@ def test_a_live_limit_that_goes_needs_a_new_container() -> None:
 
 @pytest.mark.parametrize(
     ("field", "action"),
-    [("mem_limit", Action.UPDATE), ("disk_limit", Action.UPDATE), ("tmpfs[/tmp]", Action.RECREATE)],
+    [
+        ("mem_limit", Action.UPDATE),
+        ("disk_limit", Action.UPDATE),
+        ("network.rules", Action.UPDATE),
+        ("tmpfs[/tmp]", Action.RECREATE),
+    ],
 )
 def test_a_limit_that_the_kernel_does_not_hold_is_drift(field: str, action: Action) -> None:
     made = plan(results=[Check(field, "64M", "unlimited", holds=False), Check("cpus", "0.5", "0.5", holds=True)])

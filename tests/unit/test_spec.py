@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 from bailey.errors import InvalidValueError
+from bailey.network import Network
 from bailey.spec import (
     LIVE_FIELDS,
+    PLAN_FIELDS,
     PROGRAM_FIELDS,
     SPEC_FIELDS,
     STATES,
-    Port,
     VolumeMount,
     parse_spec,
     redact,
@@ -46,6 +47,18 @@ FULL: dict[str, object] = samples.declaration(
     stop_signal="SIGINT",
     stop_grace_period="3s",
     healthcheck={"http": {"port": 80, "path": "/x", "status": 204}, "interval": "5s", "retries": 2, "action": "report"},
+    network={
+        "ingress": "20Mbit",
+        "egress": "10Mbit",
+        "new_connections": 50,
+        "connections": 512,
+        "same_tenant": True,
+        "rules": [
+            {"action": "allow", "cidr": "10.1.0.0/16", "protocol": "tcp", "ports": [5432, "8000-8100"]},
+            {"action": "deny", "direction": "ingress", "app": "bob/web"},
+            {"action": "allow", "host": True, "protocol": "udp", "ports": [123]},
+        ],
+    },
     memswap_limit="96M",
     mem_reservation="32M",
     cpu_shares=512,
@@ -82,6 +95,7 @@ OTHER: dict[str, object] = {
     "stop_grace_period": "4s",
     "healthcheck": {"test": ["CMD", "true"], "timeout": "5s", "start_period": "1s"},
     "mem_limit": "65M",
+    "network": {"ingress": "20Mbit", "egress": "11Mbit"},
     "memswap_limit": "97M",
     "mem_reservation": "33M",
     "cpus": 0.2,
@@ -97,10 +111,10 @@ OTHER: dict[str, object] = {
     "ulimits": {"nofile": {"soft": 512, "hard": 1024}},
     "storage_opt": {"size": "65M"},
 }
-# Fields that cannot change alone: what goes before and after with each. A container without a network has no ports,
-# and one with a read-only root no size of its layer.
+# Fields that cannot change alone: what goes before and after with each. A container without a network has no ports and
+# no rules for it, and one with a read-only root no size of its layer.
 TOGETHER: dict[str, tuple[dict[str, object], dict[str, object]]] = {
-    "network_mode": ({"ports": []}, {"ports": []}),
+    "network_mode": ({"ports": [], "network": None}, {"ports": [], "network": None}),
     "read_only": ({}, {"storage_opt": None}),
 }
 
@@ -220,7 +234,7 @@ def test_what_is_not_said_is_safe() -> None:
     )
     assert spec.read_only
     assert spec.cap_add == ()
-    assert spec.network_mode == "bridge"
+    assert (spec.network_mode, spec.network) == ("bridge", Network())
     assert spec.stop_grace_period == 10
     assert spec.limits.memory_swap == spec.limits.memory
     assert [item.target for item in spec.limits.tmpfs] == ["/tmp"]
@@ -251,6 +265,7 @@ def test_what_is_not_said_is_safe() -> None:
         ("working_dir", "srv"),
         ("read_only", "yes"),
         ("network_mode", "host"),
+        *(("network", value) for value in ("20Mbit", {"ingress": 20}, {"rules": [{"action": "allow"}]})),
         ("restart", "on-failure:0"),
         ("restart", "unless-stopped:3"),
         ("runtime", "../runc"),
@@ -303,31 +318,6 @@ def test_a_diff_shows_that_a_secret_changed_and_not_what_it_is() -> None:
 def test_environment_values_become_text_as_compose_does_it() -> None:
     spec = samples.spec(environment={"A": True, "B": 1, "C": 0.5, "D": ""})
     assert spec.environment == {"A": "true", "B": "1", "C": "0.5", "D": ""}
-
-
-@pytest.mark.parametrize(
-    ("written", "port"),
-    [
-        ("8001:8080", Port("127.0.0.1", 8001, 8080, "tcp")),
-        ("0.0.0.0:53:53/udp", Port("0.0.0.0", 53, 53, "udp")),
-        ("[::1]:80:8080", Port("::1", 80, 8080, "tcp")),
-        ("[2001:DB8::1]:80:8080", Port("2001:db8::1", 80, 8080, "tcp")),
-        ({"target": "80", "published": "81"}, Port("127.0.0.1", 81, 80, "tcp")),
-    ],
-)
-def test_ports_in_short_and_long_form(written: object, port: Port) -> None:
-    assert samples.spec(ports=[written]).ports == (port,)
-    assert samples.spec(ports=[str(port)]).ports == (port,)
-
-
-def test_a_ports_address_is_fit_for_a_url() -> None:
-    assert Port("127.0.0.1", 80, 8080, "tcp").address == "127.0.0.1:80"
-    assert Port("::1", 80, 8080, "tcp").address == "[::1]:80"
-
-
-def test_ports_without_a_network_contradict_each_other() -> None:
-    with pytest.raises(InvalidValueError, match=r"ada-web-1\.ports: .* none with network_mode: none"):
-        samples.spec(ports=["80:80"], network_mode="none")
 
 
 @pytest.mark.parametrize(
@@ -400,6 +390,7 @@ def test_a_limit_that_an_engine_cannot_take_away_again_needs_a_new_container(fie
 def test_live_fields_are_fields() -> None:
     assert set(SPEC_FIELDS) > LIVE_FIELDS
     assert set(PROGRAM_FIELDS) < set(SPEC_FIELDS)
+    assert set(PROGRAM_FIELDS) | set(PLAN_FIELDS) == set(SPEC_FIELDS)
     assert len(set(SPEC_FIELDS)) == len(SPEC_FIELDS)
     assert STATES == ("started", "stopped", "absent")
 

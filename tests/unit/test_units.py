@@ -153,6 +153,54 @@ def test_a_duration_is_the_same_however_it_is_written(hours: int, minutes: int, 
     assert round(read * 1000) == hours * 3_600_000 + minutes * 60_000 + seconds + rest
 
 
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [
+        ("8kbit", 8000),
+        ("20Mbit", 20_000_000),
+        ("20mbit", 20_000_000),
+        ("20MBIT", 20_000_000),
+        (" 1.5 Gbit ", 1_500_000_000),
+        ("100Gbit", 100_000_000_000),
+        ("8.008kbit", 8008),
+        ("0.1Mbit", 100_000),
+    ],
+)
+def test_rates_of_a_network(text: str, rate: int) -> None:
+    assert units.parse_rate("egress", text) == rate
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        *(
+            (value, "a unit of kbit, Mbit or Gbit")
+            for value in ("20", 20, "20M", "20MB", "20Mbps", "20bit", "Mbit", "")
+        ),
+        *((value, "a unit of kbit, Mbit or Gbit") for value in ("-1Mbit", "1e3kbit", "1Tbit", True, None, ["1Mbit"])),
+        *((value, "a unit of kbit, Mbit or Gbit") for value in ("1Mibit", "٣Mbit", "1\N{KELVIN SIGN}bit", "20Mbit/s")),
+        *((value, "from 8kbit to 100Gbit") for value in ("0kbit", "7.992kbit", "100.000000008Gbit", "9" * 30 + "Gbit")),
+        *((value, "a whole number of bytes a second") for value in ("8.001kbit", "1.000001Mbit", "10.0000000001kbit")),
+    ],
+)
+def test_what_is_no_rate_of_a_network_is_refused_with_its_bounds(value: object, message: str) -> None:
+    with pytest.raises(InvalidValueError) as refusal:
+        units.parse_rate("egress", value)
+    assert message in str(refusal.value.details["allowed"])
+
+
+@given(st.integers(min_value=units.RATE_MIN // 8, max_value=units.RATE_MAX // 8))
+def test_a_written_rate_reads_back(size: int) -> None:
+    assert units.parse_rate("egress", units.format_rate(size * 8)) == size * 8
+
+
+@pytest.mark.parametrize(
+    ("rate", "text"), [(0, "0kbit"), (8008, "8.008kbit"), (20_000_000, "20Mbit"), (10**9, "1Gbit"), (10, "0.01kbit")]
+)
+def test_a_rate_is_written_as_people_write_it(rate: int, text: str) -> None:
+    assert units.format_rate(rate) == text
+
+
 TEXTS = (
     st.text()
     | st.text("0123456789.eE+-_/,: KMGTiBhms")
@@ -161,7 +209,15 @@ TEXTS = (
 
 
 @pytest.mark.parametrize(
-    "parse", [units.parse_size, units.parse_count, units.parse_iops, units.parse_cpus, units.parse_duration]
+    "parse",
+    [
+        units.parse_size,
+        units.parse_rate,
+        units.parse_count,
+        units.parse_iops,
+        units.parse_cpus,
+        units.parse_duration,
+    ],
 )
 @given(text=TEXTS)
 def test_any_text_is_read_or_refused_clearly(parse: Callable[[str, object], float], text: str) -> None:

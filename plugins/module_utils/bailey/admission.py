@@ -11,10 +11,13 @@ from .errors import AdmissionError, InvalidValueError, UnsupportedError
 from .host.proc import read_meminfo
 from .host.quota import Quota
 from .limits import Limits
+from .network import AppRef
 from .rlimits import Rlimit
-from .spec import Port, Spec
+from .spec import BRIDGE, Port, Spec
 from .units import NANO, format_cpus, format_cpuset, format_size
 
+# BR_MAX_PORTS in net/bridge/br_private.h is 1024, and number 0 is no port's.
+BRIDGE_PORTS = 1023
 _WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - compared with what was declared, not bound
 
 
@@ -109,6 +112,31 @@ def check_ports(specs: Iterable[Spec]) -> None:
 
 def _overlap(one: str, other: str) -> bool:
     return one == other or one in _WILDCARDS or other in _WILDCARDS
+
+
+def check_apps(specs: Iterable[Spec], staying: Iterable[Spec] = ()) -> None:
+    """Refuse a rule that names an app which nobody declares; `staying` are instances that are on the host already.
+
+    A rule of one that stays may name an app that goes: it is asked about when it is declared again.
+    """
+    declared = list(specs)
+    known = {AppRef(spec.tenant, spec.app) for spec in (*declared, *staying)}
+    for spec in declared:
+        for number, rule in enumerate(spec.network.rules):
+            if rule.app is not None and rule.app not in known:
+                allowed = f"an app that is declared for this host: {', '.join(sorted(map(str, known)))}"
+                raise InvalidValueError(f"{spec.name}.network.rules[{number}].app", str(rule.app), allowed)
+
+
+def check_bridge(specs: Iterable[Spec]) -> None:
+    """Refuse more containers than the kernel lets a bridge have."""
+    asked = sum(spec.network_mode == BRIDGE for spec in specs)
+    if asked > BRIDGE_PORTS:
+        raise AdmissionError(
+            f"the host's bridge is too small: {asked} containers are declared with network_mode: {BRIDGE}, and the "
+            f"kernel takes {BRIDGE_PORTS} ports on one bridge (BR_MAX_PORTS, 1024 with port number 0 reserved); "
+            f"declare at least {asked - BRIDGE_PORTS} of them on another host"
+        )
 
 
 def check_capacity(limits: Mapping[str, Limits], ground: Ground, overcommit: Overcommit) -> None:

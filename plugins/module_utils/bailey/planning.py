@@ -136,7 +136,7 @@ def _compare_kernel(plan: Plan, spec: Spec, results: Iterable[Check]) -> bool:
         path = f"{spec.name}.{check.field}"
         if path not in known:
             plan.differences.add(path, check.enforced, check.declared)
-    return not LIVE_FIELDS.issuperset(check.field for check in broken)
+    return not LIVE_FIELDS.issuperset(check.field.partition(".")[0] for check in broken)
 
 
 def _living_action(plan: Plan, presence: Presence, state: str, *, read_back: bool) -> Action:

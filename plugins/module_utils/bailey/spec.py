@@ -19,6 +19,7 @@ from .fields import Fields
 from .healthcheck import Healthcheck, parse_healthcheck
 from .limits import LIMIT_FIELDS, Limits, merge_declarations, parse_limits, parse_target
 from .names import parse_name
+from .network import Network, parse_network
 from .units import format_duration, parse_count, parse_duration
 
 STARTED, STOPPED, ABSENT = "started", "stopped", "absent"
@@ -28,11 +29,13 @@ PROGRAM_FIELDS = (
     "hostname", "user", "ports", "volumes", "read_only", "cap_add", "network_mode", "restart", "runtime",
     "stop_signal", "stop_grace_period", "healthcheck",
 )  # fmt: skip
-SPEC_FIELDS = PROGRAM_FIELDS + LIMIT_FIELDS
+# What a plan may say, below what the container says itself.
+PLAN_FIELDS = (*LIMIT_FIELDS, "network")
+SPEC_FIELDS = PROGRAM_FIELDS + PLAN_FIELDS
 # What the engine, the kernel or Bailey itself changes on a living container. All else needs a new one.
 LIVE_FIELDS = frozenset((
     "tenant", "app", "pull_policy", "mem_limit", "memswap_limit", "mem_reservation", "cpus", "cpu_shares", "cpuset",
-    "pids_limit", "disk_limit", "io_scope", "restart", "stop_grace_period", "healthcheck",
+    "pids_limit", "disk_limit", "io_scope", "restart", "stop_grace_period", "healthcheck", "network",
 ))  # fmt: skip
 # A living container can change these, but cannot lose them: the engine takes "not set" for "leave as it is".
 _LIVE_WHILE_SET = ("mem_reservation", "cpuset")
@@ -54,6 +57,7 @@ _RESTART_ALLOWED = "no, always, unless-stopped or on-failure[:times]"
 _SIGNAL = re.compile(r"SIG[A-Z0-9+]{2,12}")
 _RUNTIME = re.compile(r"[a-z][a-z0-9._-]{0,63}")
 _LOOPBACK = "127.0.0.1"
+BRIDGE, NONE = "bridge", "none"  # network modes
 _NAME_MAX = 255  # bytes that the kernel takes for a directory's name
 _FINGERPRINT_KEY = secrets.token_bytes(16)
 
@@ -107,6 +111,7 @@ class Spec:
     read_only: bool
     cap_add: tuple[str, ...]
     network_mode: str
+    network: Network
     restart: str
     runtime: str
     stop_signal: str
@@ -148,6 +153,7 @@ class Spec:
             "runtime": self.runtime or None,
             "stop_signal": self.stop_signal or None,
             "healthcheck": None if self.healthcheck is None else self.healthcheck.canonical(),
+            "network": None if self.network_mode == NONE else self.network.canonical(),
         }
         declared.update({key: value for key, value in optional.items() if value is not None})
         return declared
@@ -179,7 +185,7 @@ def _fingerprint(secret: str) -> str:
 
 
 def parse_spec(declared: object, plans: Mapping[str, object] | None = None, where: str = "containers[]") -> Spec:
-    """Read one container's declaration, its plan's limits below its own.
+    """Read one container's declaration, what its plan says below what it says itself.
 
     Raises InvalidValueError naming the first field that is unknown, missing or not valid; `where` names
     the place of the declaration until its own name is known.
@@ -189,16 +195,19 @@ def parse_spec(declared: object, plans: Mapping[str, object] | None = None, wher
     fields = Fields(name, declared, SPEC_FIELDS)
     volumes = _parse_volumes(fields)
     read_only = fields.flag("read_only", default=True)
+    merged = merge_declarations(_plan(fields, plans or {}), {key: fields.get(key) for key in PLAN_FIELDS})
     limits = parse_limits(
         name,
-        merge_declarations(_plan(fields, plans or {}), {key: fields.get(key) for key in LIMIT_FIELDS}),
+        {key: merged.get(key) for key in LIMIT_FIELDS},
         writable_root=not read_only,
         has_volumes=any(not volume.read_only for volume in volumes),
     )
     _check_targets(fields, volumes, limits)
+    tenant = parse_name(fields.path("tenant"), fields.required("tenant", "the owner of the code"))
+    network_mode = fields.choice("network_mode", (BRIDGE, NONE), BRIDGE)
     return Spec(
         name=name,
-        tenant=parse_name(fields.path("tenant"), fields.required("tenant", "the owner of the code")),
+        tenant=tenant,
         app=parse_name(fields.path("app"), fields.get("app", name)),
         image=_matching(fields, "image", _IMAGE, "an image reference such as registry.example:5000/app:1"),
         pull_policy=fields.choice("pull_policy", ("missing", "always", "never"), "missing"),
@@ -208,11 +217,12 @@ def parse_spec(declared: object, plans: Mapping[str, object] | None = None, wher
         working_dir=_parse_working_dir(fields),
         hostname=parse_name(fields.path("hostname"), fields.get("hostname", name)),
         user=_parse_user(fields),
-        ports=_parse_ports(fields),
+        ports=_parse_ports(fields, network_mode),
         volumes=volumes,
         read_only=read_only,
         cap_add=parse_capabilities(fields.path("cap_add"), fields.items("cap_add")),
-        network_mode=fields.choice("network_mode", ("bridge", "none"), "bridge"),
+        network_mode=network_mode,
+        network=_parse_network(fields, merged.get("network"), tenant, network_mode),
         restart=_matching(fields, "restart", _RESTART, _RESTART_ALLOWED, "unless-stopped"),
         runtime=_matching(fields, "runtime", _RUNTIME, "the name of a runtime that the engine offers", ""),
         stop_signal=_matching(fields, "stop_signal", _SIGNAL, "a signal's name such as SIGTERM", ""),
@@ -231,7 +241,7 @@ def _plan(fields: Fields, plans: Mapping[str, object]) -> Mapping[str, object]:
             fields.path("plan"), name, f"one of the plans {', '.join(sorted(map(str, plans))) or '(none)'}"
         )
     plan = plans[name]
-    Fields(f"plans.{name}", plan, LIMIT_FIELDS)
+    Fields(f"plans.{name}", plan, PLAN_FIELDS)
     assert isinstance(plan, Mapping)  # noqa: S101 - Fields has just seen to it; this tells the type checker
     return plan
 
@@ -286,12 +296,21 @@ def _parse_grace(fields: Fields) -> float:
     return seconds
 
 
-def _parse_ports(fields: Fields) -> tuple[Port, ...]:
+def _parse_network(fields: Fields, merged: object, tenant: str, network_mode: str) -> Network:
+    """Read what container and plan say together. Without a network a plan's share is of no use, and no mistake."""
+    if network_mode == BRIDGE:
+        return parse_network(fields.path("network"), merged, tenant)
+    if "network" in fields:
+        raise InvalidValueError(fields.path("network"), fields.get("network"), f"none with network_mode: {NONE}")
+    return Network()
+
+
+def _parse_ports(fields: Fields, network_mode: str) -> tuple[Port, ...]:
     ports = tuple(
         _parse_port(f"{fields.path('ports')}[{number}]", item) for number, item in enumerate(fields.items("ports"))
     )
-    if ports and fields.get("network_mode") == "none":
-        raise InvalidValueError(fields.path("ports"), str(ports[0]), "none with network_mode: none")
+    if ports and network_mode == NONE:
+        raise InvalidValueError(fields.path("ports"), str(ports[0]), f"none with network_mode: {NONE}")
     return ports
 
 

@@ -1,7 +1,8 @@
 """Sizes, rates, durations and processor shares as people write them.
 
 A number without a unit is refused where a unit matters: 512 could be bytes or megabytes.
-Sizes use binary multiples, as the Compose specification and the engines do: 1K is 1024 bytes.
+Sizes use binary multiples, as the Compose specification and the engines do: 1K is 1024 bytes. A network's rates use
+decimal ones, as tc(8) and everybody who sells a line does: 1kbit is 1000 bits a second.
 """
 
 from __future__ import annotations
@@ -15,11 +16,16 @@ from .errors import InvalidValueError
 # Written out as [0-9], for \d is every script's digits, and bounded, for Python refuses to convert thousands of them.
 _NUMBER = r"[0-9]{1,40}(?:\.[0-9]{1,40})?"
 _SIZE = re.compile(rf"(?P<number>{_NUMBER})[ ]*(?P<unit>[KMGT]?)(?P<suffix>I?B)?", re.ASCII | re.IGNORECASE)
+_BIT_RATE = re.compile(rf"(?P<number>{_NUMBER})[ ]*(?P<unit>[kmg])bit", re.ASCII | re.IGNORECASE)
 _COUNT = re.compile(r"[+-]?[0-9]{1,40}")
 _CPUS = re.compile(rf"(?:{_NUMBER}|\.[0-9]{{1,40}})(?:[eE][+-]?[0-9]{{1,2}})?")
 _MULTIPLES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_BIT_MULTIPLES = {"K": 1000, "M": 1_000_000, "G": 1_000_000_000}
+# In bits a second: with less than a kilobyte nothing works that anybody would run, and more no network card sends.
+RATE_MIN, RATE_MAX = 8000, 100_000_000_000
+_RATE_BOUNDS = "from 8kbit to 100Gbit a second"
 _SIZE_ALLOWED = "a size with a unit, such as 64M, 1.5GiB or 4096B"
-_RATE_ALLOWED = "a whole number of operations a second, at least 1"
+_IOPS_ALLOWED = "a whole number of operations a second, at least 1"
 _DURATION = re.compile(
     r"(?:(?P<h>[0-9]{1,9})h)?(?:(?P<m>[0-9]{1,9})m(?!s))?"
     r"(?:(?P<s>[0-9]{1,9}(?:\.[0-9]{1,3})?)s)?(?:(?P<ms>[0-9]{1,9})ms)?"
@@ -52,6 +58,28 @@ def format_size(size: int) -> str:
     return f"{size}B"
 
 
+def parse_rate(field: str, value: object) -> int:
+    """Read what a network carries, such as 20Mbit, and return bits a second; the kernel counts whole bytes of them."""
+    match = _BIT_RATE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None:
+        allowed = f"bits with a unit of kbit, Mbit or Gbit, such as 20Mbit, {_RATE_BOUNDS}"
+        raise InvalidValueError(field, value, allowed)
+    rate = Fraction(match["number"]) * _BIT_MULTIPLES[match["unit"].upper()]
+    if not RATE_MIN <= rate <= RATE_MAX:
+        raise InvalidValueError(field, value, _RATE_BOUNDS)
+    if (rate / 8).denominator != 1:
+        raise InvalidValueError(field, value, "a whole number of bytes a second: a multiple of 0.008kbit")
+    return int(rate)
+
+
+def format_rate(rate: int) -> str:
+    """Write bits a second in the largest unit that is exact, so that parse_rate gives them back."""
+    for unit in "GM":
+        if rate and rate % _BIT_MULTIPLES[unit] == 0:
+            return f"{rate // _BIT_MULTIPLES[unit]}{unit}bit"
+    return f"{Decimal(rate) / 1000:f}kbit"
+
+
 def parse_count(field: str, value: object, minimum: int = 1, maximum: int = MAX_SIZE) -> int:
     """Read a plain whole number within bounds. Digits in a string are accepted: Jinja makes them."""
     number: int | None = None
@@ -70,7 +98,7 @@ def parse_iops(field: str, value: object) -> int:
     try:
         return parse_count(field, value)
     except InvalidValueError:
-        raise InvalidValueError(field, value, _RATE_ALLOWED) from None
+        raise InvalidValueError(field, value, _IOPS_ALLOWED) from None
 
 
 def parse_cpus(field: str, value: object) -> int:
