@@ -19,7 +19,7 @@ from bailey.host.cgroup import Hierarchy
 RECORDED = Path(__file__).with_name("recorded") / "cgroup-v1"
 CONTAINER = "e58710172dc792c3ffd3e08b692576e8781ae8423e05bcc789e2b3a632781015"
 INIT = 859
-CONTROLLERS = ("memory", "cpu", "cpuacct", "cpuset", "pids", "blkio")
+CONTROLLERS = ("memory", "cpu", "cpuacct", "cpuset", "pids", "blkio", "freezer")
 DECLARED: dict[str, object] = {
     "user": 200_000,
     "network_mode": "none",

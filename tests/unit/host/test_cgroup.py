@@ -26,6 +26,7 @@ V1 = {
     "cpuset/cpuset.cpus": "0-1",
     "pids/pids.max": "64",
     "pids/pids.current": "2",
+    "freezer/freezer.state": "THAWED",
     "blkio/blkio.throttle.read_bps_device": "7:0 1048576\n7:1 2097152",
     "blkio/blkio.throttle.write_iops_device": "7:0 100",
 }
@@ -45,7 +46,7 @@ V2 = {
     "pids.current": "2",
     "io.max": "7:0 rbps=1048576 wbps=max riops=max wiops=100\n7:1 rbps=2097152 wbps=max riops=max wiops=max",
 }
-CONTROLLERS = ("memory", "cpu", "cpuacct", "cpuset", "pids", "blkio")
+CONTROLLERS = ("memory", "cpu", "cpuacct", "cpuset", "pids", "blkio", "freezer")
 
 
 def write(root: Path, files: dict[str, str], place: str) -> None:

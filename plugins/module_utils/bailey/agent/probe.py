@@ -1,22 +1,19 @@
 """Asking a container's own network, from inside of its namespace: nothing in the image is needed for it.
 
-A thread enters the namespace only to make a socket; the socket stays in it, and is used from the event loop.
+The socket is made inside, and used from the event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
 import socket
-import threading
 
 from ..healthcheck import HttpProbe
+from ..host.namespaces import made_inside
 
-_NEWNET = 0x40000000  # CLONE_NEWNET
 _LOOPBACK = "127.0.0.1"
 _HEAD_MAX = 512  # bytes; a status line is far shorter
-_LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class UnhealthyError(Exception):
@@ -24,39 +21,12 @@ class UnhealthyError(Exception):
 
 
 def socket_inside(pid: int) -> socket.socket:
-    """Return a TCP socket of the network that a process is in."""
-    made: list[socket.socket | OSError] = []
-    # A thread that ends with its work: one that could not find its way back must never do anything else.
-    thread = threading.Thread(target=lambda: made.append(_make_inside(pid)), name="namespace")
-    thread.start()
-    thread.join()
-    if isinstance(made[0], OSError):
-        raise made[0]
-    return made[0]
+    """Return a TCP socket of the network that a process is in. Raises OSError where that cannot be entered."""
+    return made_inside(pid, _make_socket)
 
 
-def _make_inside(pid: int) -> socket.socket | OSError:
-    try:
-        own, other = (os.open(f"/proc/{who}/ns/net", os.O_RDONLY | os.O_CLOEXEC) for who in ("thread-self", pid))
-    except OSError as error:
-        return error
-    try:
-        _enter(other)
-        try:
-            return socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
-        finally:
-            _enter(own)
-    except OSError as error:
-        return error
-    finally:
-        os.close(own)
-        os.close(other)
-
-
-def _enter(namespace: int) -> None:
-    if _LIBC.setns(namespace, _NEWNET) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
+def _make_socket() -> socket.socket:
+    return socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
 
 
 async def probe_tcp(inside: socket.socket, port: int) -> None:

@@ -20,7 +20,7 @@ from .mounts import read_mounts
 from .proc import PROC, read_of_process
 
 # Controllers of v1 that limits are read from, and the names under which runtimes place a container.
-_V1_CONTROLLERS = ("memory", "cpu", "cpuacct", "cpuset", "pids", "blkio")
+_V1_CONTROLLERS = ("memory", "cpu", "cpuacct", "cpuset", "pids", "blkio", "freezer")
 _PLACES = ("docker/{id}", "system.slice/docker-{id}.scope", "bailey.slice/docker-{id}.scope")
 _LAST_PART = re.compile(r"(?:.*/)?(?:docker-)?([0-9a-f]{64})(?:\.scope)?")
 _PAGE_MAX = (1 << 63) - (1 << 12)  # what v1 shows where memory is not limited (LONG_MAX in whole pages)
