@@ -14,7 +14,7 @@ _RAW = (
     "shm_size",
 )  # fmt: skip
 _TEXTS = ("tenant", "app", "plan", "image", "working_dir", "hostname", "runtime", "stop_signal")
-_MAPPINGS = ("environment", "blkio_config", "logging", "ulimits", "storage_opt", "healthcheck")
+_MAPPINGS = ("environment", "blkio_config", "logging", "ulimits", "storage_opt", "healthcheck", "network")
 _STRING_LISTS = ("command", "entrypoint", "cap_add", "tmpfs")
 _RAW_LISTS = ("ports", "volumes")
 

@@ -20,13 +20,25 @@ CORE = ROOT / "plugins/module_utils/bailey"
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),
     frozenset({"changes", "fields", "names", "units"}),
-    frozenset({"apps", "capabilities", "healthcheck", "limits", "rlimits", "seccomp", "spec"}),
+    frozenset(
+        {
+            "apps",
+            "capabilities",
+            "healthcheck",
+            "limits",
+            "network",
+            "network_settings",
+            "rlimits",
+            "seccomp",
+            "spec",
+        }
+    ),
     frozenset({"host"}),
-    frozenset({"agent_files", "instance_state"}),
+    frozenset({"agent_files", "instance_state", "leases"}),
     frozenset({"agent_client", "backends", "wsh"}),
-    frozenset({"admission", "enforcement", "planning", "store", "uids"}),
+    frozenset({"admission", "enforcement", "firewall", "planning", "store", "uids"}),
     frozenset({"carry", "hosts", "inventory", "reconcile", "table"}),
-    frozenset({"agent", "engine", "images", "registry"}),
+    frozenset({"access_log", "agent", "engine", "images", "registry"}),
 )
 # What the core may import beyond the standard library, and where.
 LIBRARIES = {"docker": ("images",)}

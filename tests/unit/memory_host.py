@@ -6,7 +6,7 @@ For tests of order and of putting back. That the steps do what they say is prove
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -175,6 +175,7 @@ class MemoryAgent(AgentClient):
         super().__init__(run_dir)
         self.memory = memory
         self.known: set[str] = set()
+        self.networks: dict[str, list[dict[str, Any]]] = {}  # what it reads back, by the instance's name
         self.away = False
         self.draining = False
 
@@ -187,6 +188,10 @@ class MemoryAgent(AgentClient):
         assert (operation, timeout) == ("status", None)
         self.answer()
         return {"ok": True, "agent": {"draining": self.draining}}
+
+    def network(self, names: Collection[str]) -> dict[str, list[dict[str, Any]]]:
+        self.answer()
+        return {name: self.networks.get(name, []) for name in names}
 
     def answer(self) -> None:
         if self.away:
@@ -221,6 +226,9 @@ class MemoryHeld(Held):
     def await_gate(self, container_id: str, timeout: float) -> InstanceState:
         assert timeout > 0
         return self.agent.await_gate(self.name, container_id)
+
+    def apply(self) -> None:
+        self.agent.memory.call("apply")
 
     def forget(self) -> None:
         self.agent.forget(self.name)

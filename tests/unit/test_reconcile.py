@@ -10,10 +10,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from bailey import carry, reconcile
+from bailey import admission, carry, reconcile
 from bailey.admission import Ground
 from bailey.backends.base import Container
 from bailey.carry import Host
+from bailey.enforcement import Check
 from bailey.errors import AdmissionError, BaileyError, EngineError, InvalidValueError
 from bailey.host.cgroup import Hierarchy
 from bailey.planning import Action
@@ -77,7 +78,7 @@ def one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OneHost:
     reading = SimpleNamespace(init=SimpleNamespace(pid=PID))
     for module in (carry, reconcile):
         monkeypatch.setattr(module, "read_container", lambda *_arguments: reading)
-        monkeypatch.setattr(module, "checks", lambda *_arguments: [])
+    monkeypatch.setattr(reconcile, "checks", lambda *_arguments: [])
     monkeypatch.setattr(carry.os, "chown", lambda *_arguments: None)
     ground = Ground(2, made.quota, frozenset({0, 1}), 1 << 30)
     monkeypatch.setattr(Ground, "read", classmethod(lambda _class, *_arguments: ground))
@@ -134,6 +135,7 @@ def test_uids_stay_with_the_data(one: OneHost) -> None:
     assert {name: plan.spec.uid for name, plan in report.plans.items() if plan.spec} == {"new": 2002, "b": 2001}
 
 
+NAMING = {"network": {"rules": [{"action": "allow", "app": "bob/site"}]}}
 INVALID: Sequence[tuple[Sequence[Declaration], str]] = [
     ([declared("a", plan="huge")], "a.plan"),
     ([declared("a"), declared("a")], "containers[1].name"),
@@ -142,6 +144,8 @@ INVALID: Sequence[tuple[Sequence[Declaration], str]] = [
     ([declared("a", ports=["8001:80"]), declared("b", ports=["8001:80"])], "b.ports"),
     ([declared("a", user=2000), declared("b", user=2000)], "b.user"),
     ([declared("a", cpus=3)], "a.cpus"),
+    ([declared("a", network={"egress": "0kbit"})], "a.network.egress"),
+    ([declared("a", **NAMING)], "a.network.rules[0].app"),
 ]
 
 
@@ -163,6 +167,45 @@ def test_what_does_not_fit_beside_what_stays_is_refused(one: OneHost) -> None:
     with pytest.raises(InvalidValueError, match="a port that"):
         one.converge(declared("a", mem_limit="600M", ports=["8001:80"]), declared("b", ports=["8001:81"]))
     assert one.names() == ["a"]
+
+
+def test_a_rule_may_name_an_app_that_stays_and_not_one_that_goes_with_it(one: OneHost) -> None:
+    one.converge(declared("site", tenant="bob"))
+    one.converge(declared("a", **NAMING))
+    one.converge({"name": "site", "state": "absent"})
+    with pytest.raises(InvalidValueError, match=r"a\.network\.rules\[0\]\.app: 'bob/site' is not valid"):
+        one.converge(declared("a", cpus=0.02, **NAMING))
+    assert one.names() == ["a"]
+
+
+def test_a_bridge_holds_those_that_stay_too(one: OneHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "BRIDGE_PORTS", 2)
+    with pytest.raises(AdmissionError, match="3 containers are declared"):
+        preview(Request([declared(name) for name in "abc"], {}, UIDS))
+    one.converge(declared("a"), declared("b"))
+    one.converge(declared("alone", network_mode="none"))
+    with pytest.raises(AdmissionError, match="3 containers are declared with network_mode: bridge"):
+        one.converge(declared("c"))
+    assert one.names() == ["a", "alone", "b"]
+
+
+def test_a_changed_network_is_no_new_container(one: OneHost) -> None:
+    one.converge(declared("a"))
+    before = dict(one.engine.containers)
+    report = one.converge(declared("a", network={"ingress": "1Mbit"}))
+    assert actions(report) == {"a": Action.UPDATE}
+    assert [item.path for item in report.differences] == ["a.network"]
+    assert one.engine.containers.keys() == before.keys()
+    assert actions(one.converge(declared("a", network={"ingress": "1000kbit"}))) == {"a": Action.NONE}
+
+
+def test_a_network_that_the_agent_does_not_find_in_force_is_drift(one: OneHost) -> None:
+    one.converge(declared("a"))
+    one.agent.networks["a"] = [vars(Check("network.rules", "in force", "missing", holds=False))]
+    report = one.converge(declared("a"))
+    assert actions(report) == {"a": Action.UPDATE}
+    assert [(item.path, item.before) for item in report.differences] == [("a.network.rules", "missing")]
+    assert "apply" in one.memory.calls
 
 
 def test_a_name_that_belongs_to_somebody_else_is_refused(one: OneHost, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,6 +238,8 @@ def test_an_image_that_cannot_be_had_is_one_message(one: OneHost, monkeypatch: p
 def test_a_preview_needs_no_host() -> None:
     report = preview(Request([declared("a"), declared("b", plan="small")], {"small": {}}, UIDS))
     assert actions(report) == {"a": Action.CREATE, "b": Action.CREATE}
+    with pytest.raises(InvalidValueError, match="an app that is declared for this host: ada/a"):
+        preview(Request([declared("a", **NAMING)], {}, UIDS))
     with pytest.raises(BaileyError, match="mem_limit"):
         preview(Request([declared("a", mem_limit="64")], {}, UIDS))
 

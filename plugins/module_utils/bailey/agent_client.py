@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from .instance_state import InstanceState, parse_state
 SOCKET_NAME = "agent.sock"
 ACTIVE, DRAINING, DRAINED = "active", "draining", "drained"
 _DRAIN_PAUSE = 0.2  # seconds
-_ANSWER_MAX = 1 << 20  # bytes of one answer's line
+_ANSWER_MAX = 1 << 24  # bytes of one answer's line
 # What the agent itself may take for an instance's start or stop that is under way when it is asked to hold it.
 _HOLD_SECONDS = 90.0
 
@@ -54,6 +54,13 @@ class Held:
         )
         return parse_state(answer["state"], f"the agent's answer on {self._name}")
 
+    def apply(self) -> None:
+        """Have the agent put what is declared now in force for a container that runs, and read all of it back.
+
+        Raises EnforcementError naming what does not hold.
+        """
+        self._connection.ask("apply", self._name, timeout=_HOLD_SECONDS, error=EnforcementError)
+
     def forget(self) -> None:
         """Have the agent remove all that it keeps of an instance whose container is gone."""
         self._connection.ask("forget", self._name)
@@ -77,6 +84,12 @@ class AgentClient:
         """Ask for something that concerns the whole host: status, drain or resume."""
         with _Connection(self.run_dir / SOCKET_NAME, self._timeout) as connection:
             return connection.ask(operation, timeout=timeout)
+
+    def network(self, names: Collection[str]) -> dict[str, list[dict[str, Any]]]:
+        """Have the agent read back the network of those of the named instances whose gate is open, by their names."""
+        with _Connection(self.run_dir / SOCKET_NAME, self._timeout) as connection:
+            answer = connection.ask("network", arguments={"names": sorted(names)})
+        return dict(answer["instances"])
 
     def state(self) -> str:
         """Return what the host is: active, draining while tenants still run, or drained."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from .agent_client import AgentClient, AgentUnavailableError, Held
 from .agent_files import AgentFiles
 from .backends.base import Backend, Blueprint, Container, EngineMount
-from .enforcement import checks, describe, failing, read_container
+from .enforcement import read_container
 from .errors import BaileyError, EnforcementError, HostError
 from .host.cgroup import Hierarchy
 from .host.quota import Quota, Volume
@@ -166,15 +166,11 @@ class Carrier:
         labels = {LABEL_NAME: spec.name, LABEL_HASH: spec.recreate_hash()}
         return Blueprint(spec, spec.name, spec.uid, mounts, self._host.io_devices, labels)
 
-    def _prove(self, spec: Spec, container: str) -> None:
-        """Read a living container back from the kernel; what does not hold is an error that names each limit."""
-        volume = self._host.quota.volumes().get(spec.name)
-        reading = read_container(self._host.hierarchy, container)
-        if reading is None:
+    def _apply(self, container: str, held: Held) -> None:
+        """Have the agent bring a living container to its spec; what does not hold is an error that names each limit."""
+        if read_container(self._host.hierarchy, container) is None:
             raise EnforcementError(f"it does not run: {self._host.backend.failure(container)}")
-        broken = failing(checks(spec, reading, volume, self._host.io_devices))
-        if broken:
-            raise EnforcementError(f"the kernel does not hold what was declared: {describe(broken)}")
+        held.apply()
 
     def _recreate(self, plan: Plan, spec: Spec, held: Held) -> Container:
         """Set the old container aside and prove a new one; put the old one back on failure, else return it."""
@@ -232,7 +228,7 @@ class Carrier:
             if plan.action is Action.START:
                 plan.gate_ms = self._pass_gate(current.id, held)
             elif plan.state == STARTED:
-                self._prove(spec, current.id)
+                self._apply(current.id, held)
         return plan.presence.predecessor
 
     def _stop(self, plan: Plan, spec: Spec, held: Held | None) -> Container | None:

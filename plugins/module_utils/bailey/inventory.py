@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from .agent_client import AgentClient, AgentUnavailableError
 from .backends.base import Backend, Container
 from .carry import Host
 from .enforcement import Check, Reading, checks, read_container
@@ -12,7 +13,7 @@ from .host.quota import Volume
 from .instance_state import EXITED, OPEN, WAITING, InstanceState, read_states
 from .limits import LogLimit
 from .planning import find_presences
-from .spec import Spec, parse_spec, redact
+from .spec import BRIDGE, Spec, parse_spec, redact
 from .store import StoredSpec
 from .units import format_size
 
@@ -88,17 +89,43 @@ def read_instances(host: Host, names: Iterable[str] = ()) -> list[Instance]:
     presences = find_presences(host.backend.list())
     volumes = host.quota.volumes()
     gates = read_states(host.files.run_dir)
-    return [
-        _read(host, item, presences[name].current if name in presences else None, volumes.get(name), gates.get(name))
-        for name, item in stored.items()
-        if name in wanted
-    ]
+    specs = {name: parse_spec(item.canonical) for name, item in stored.items() if name in wanted}
+    network = read_network(host.agent, specs.values())
+    instances = []
+    for name, spec in specs.items():
+        container = presences[name].current if name in presences else None
+        instance = _read(host, stored[name], spec, container, volumes.get(name), gates.get(name))
+        if instance.checks:
+            instance.checks.extend(network.get(name, []))
+        instances.append(instance)
+    return instances
+
+
+def read_network(agent: AgentClient, specs: Iterable[Spec]) -> dict[str, list[Check]]:
+    """Have the agent read every running instance's network back from the kernel, by the instance's name.
+
+    The agent alone owns the network. Where it does not answer, nothing is taken for enforced.
+    """
+    connected = [spec.name for spec in specs if spec.network_mode == BRIDGE]
+    if not connected:
+        return {}
+    try:
+        answer = agent.network(connected)
+    except AgentUnavailableError as error:
+        unknown = Check("network", "in force", f"not known: {error}", holds=False)
+        return {name: [unknown] for name in connected}
+    closed = Check("network", "in force", "its gate is not open", holds=False)
+    return {name: [Check(**check) for check in answer[name]] if name in answer else [closed] for name in connected}
 
 
 def _read(
-    host: Host, stored: StoredSpec, container: Container | None, volume: Volume | None, gate: InstanceState | None
+    host: Host,
+    stored: StoredSpec,
+    spec: Spec,
+    container: Container | None,
+    volume: Volume | None,
+    gate: InstanceState | None,
 ) -> Instance:
-    spec = parse_spec(stored.canonical)
     reading = read_container(host.hierarchy, container.id) if container is not None and container.running else None
     results: list[Check] = []
     if container is not None and reading is not None:

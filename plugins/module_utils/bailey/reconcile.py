@@ -10,7 +10,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
-from .admission import Ground, Overcommit, check_capacity, check_engine, check_host, check_ports
+from .admission import (
+    Ground,
+    Overcommit,
+    check_apps,
+    check_bridge,
+    check_capacity,
+    check_engine,
+    check_host,
+    check_ports,
+)
 from .carry import Carrier, Host
 from .changes import Differences
 from .enforcement import Check, checks, read_container
@@ -18,6 +27,7 @@ from .errors import AdmissionError, BaileyError, EngineError, InvalidValueError
 from .fields import Fields
 from .host.quota import Volume
 from .instance_state import InstanceState, read_states
+from .inventory import read_network
 from .names import parse_name
 from .planning import Action, Plan, Presence, find_presences, plan_instance, plan_removal
 from .spec import ABSENT, SPEC_FIELDS, STARTED, STATES, Spec, parse_spec
@@ -103,6 +113,7 @@ def reconcile(request: Request, host: Host, *, check_mode: bool = False) -> Repo
 def preview(request: Request) -> Report:
     """Tell what reconcile would do on a host on which nothing of the platform is yet: make all that is declared."""
     desired = _with_uids(_read(request), {}, {}, request.uids)
+    check_apps(desired.specs.values())
     return Report(
         {
             name: plan_instance(spec, desired.states[name], Presence(), None, None)
@@ -130,6 +141,7 @@ def _read(request: Request) -> _Desired:
             states[name] = state
             specs[name] = parse_spec({key: fields.get(key) for key in SPEC_FIELDS}, request.plans, where)
     check_ports(specs.values())
+    check_bridge(specs.values())
     return _Desired(specs, states, absent)
 
 
@@ -169,15 +181,33 @@ def _plan(
 ) -> dict[str, Plan]:
     plans: dict[str, Plan] = {}
     gates = read_states(host.files.run_dir)
+    network = _read_network(desired, presences, gates, host)
     for name, spec in desired.specs.items():
         presence = presences.get(name, Presence())
         results = _read_back(spec, presence, volumes.get(name), gates.get(name), host)
+        if results is not None:
+            results.extend(network.get(name, []))
         plans[name] = plan_instance(spec, desired.states[name], presence, stored.get(name), results)
     undeclared = sorted({*presences, *stored} - {*desired.specs, *desired.absent}) if purge else []
     for name in (*desired.absent, *undeclared):
         data = host.remove_volumes and name in volumes
         plans[name] = plan_removal(name, presences.get(name, Presence()), stored.get(name), data=data)
     return plans
+
+
+def _read_network(
+    desired: _Desired, presences: Mapping[str, Presence], gates: Mapping[str, InstanceState], host: Host
+) -> dict[str, list[Check]]:
+    """Read the network of those back that run; where none does, the agent is not asked."""
+    running = [
+        spec
+        for name, spec in desired.specs.items()
+        if (current := presences.get(name, Presence()).current) is not None
+        and current.running
+        and name in gates
+        and gates[name].is_open(current.id)
+    ]
+    return read_network(host.agent, running)
 
 
 def _read_back(
@@ -208,8 +238,11 @@ def _admit(
 ) -> None:
     """Refuse what the engine cannot do, and what does not fit beside all that stays on the host."""
     staying = [parse_spec(item.canonical) for name, item in stored.items() if name not in plans]
-    specs = [plan.spec for plan in plans.values() if plan.spec is not None] + staying
+    declared = [plan.spec for plan in plans.values() if plan.spec is not None]
+    specs = declared + staying
     check_ports(specs)
+    check_apps(declared, staying)
+    check_bridge(specs)
     check_capacity({spec.name: spec.limits for spec in specs}, ground, overcommit)
     changing = [(plan, plan.spec) for plan in plans.values() if plan.spec is not None and plan.differences]
     _check_agent([plan for plan, _ in changing], host)

@@ -7,12 +7,12 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from bailey.agent.api import Api, Session
+from bailey.agent.api import Answer, Api, Session
 from bailey.agent.daemon import _listen
 from bailey.agent_client import AgentClient, AgentUnavailableError, GateError
 from bailey.errors import HostError
@@ -39,12 +39,17 @@ class Running:
         self.stage = Stage(self.root)
         stage = self.stage
         stage.supervisor.synced = True
-        api = Api(lambda: Session(stage.ledger, stage.supervisor, stage.files, lambda: {"version": "1"}))
+        api = Api(
+            lambda: Session(stage.ledger, stage.supervisor, stage.files, lambda: {"version": "1"}, self._read_network)
+        )
         await api.serve(_listen(stage.run_dir / "agent.sock"))
         self.ready.set()
         await self.stop.wait()
         api.close()
         stage.close()
+
+    async def _read_network(self, names: Collection[str]) -> Answer:
+        return {name: [{"field": "network.rules"}] for name in names}
 
     def close(self) -> None:
         self.loop.call_soon_threadsafe(self.stop.set)
@@ -180,6 +185,11 @@ def test_to_expect_while_draining_is_refused(api: Running) -> None:
     with pytest.raises(HostError, match="the host is being drained"), api.client.hold(NAME) as held:
         held.expect()
     api.client.ask("resume")
+
+
+def test_the_network_is_read_of_those_who_are_named(api: Running) -> None:
+    assert api.client.network(["one"]) == {"one": [{"field": "network.rules"}]}
+    assert api.client.network([]) == {}
 
 
 def test_to_forget_removes_every_file(api: Running) -> None:

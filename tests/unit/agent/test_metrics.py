@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from bailey.agent.guard import Repairs
 from bailey.agent.ledger import Record
 from bailey.agent.metrics import Overview, render
 from bailey.agent.sweep import Findings, Look, Process, read_program
@@ -17,8 +18,10 @@ from tests.unit.samples import spec
 _LINE = re.compile(r'[a-z_]+(\{([a-z]+="(\\.|[^"\\\n])*"(,[a-z]+="(\\.|[^"\\\n])*")*)?\})? -?[0-9.e+-]+')
 
 
-def page(*records: Record, findings: Findings | None = None, engine_up: bool = True) -> str:
-    return render(Overview("1.2", engine_up, draining=False), records, findings or Findings())
+def page(
+    *records: Record, findings: Findings | None = None, engine_up: bool = True, repairs: Repairs | None = None
+) -> str:
+    return render(Overview("1.2", engine_up, draining=False, repairs=repairs), records, findings or Findings())
 
 
 def opened(name: str = "one") -> Record:
@@ -81,9 +84,16 @@ def test_the_host() -> None:
         "bailey_draining 0",
     ):
         assert f"\n{line}\n" in text
+    assert "\nbailey_firewall_" not in text
     assert "bailey_engine_threads " not in page().replace("# TYPE bailey_engine_threads ", "").replace(
         "# HELP bailey_engine_threads ", ""
     )
+
+
+def test_repairs_of_the_firewall() -> None:
+    text = page(repairs=Repairs(3, 0.25))
+    assert "\nbailey_firewall_repairs_total 3\n" in text
+    assert "\nbailey_firewall_repair_seconds 0.25\n" in text
 
 
 def test_kills_for_memory_are_counted_over_all_runs() -> None:

@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -173,7 +174,14 @@ class TestFaults:
         assert self.die("bound", "sent") == self.die("", "sent") == 0
 
     def test_every_point_is_one_of_the_gate(self) -> None:
-        text = (house.CORE / "agent/gate.py").read_text()
-        for point in (*faults.GATE_POINTS, *faults.REFUSAL_POINTS):
+        self.has_each("gate", (*faults.GATE_POINTS, *faults.REFUSAL_POINTS))
+
+    def test_every_point_is_one_of_a_repair(self) -> None:
+        self.has_each("guard", faults.REPAIR_POINTS)
+
+    @staticmethod
+    def has_each(module: str, points: Sequence[str]) -> None:
+        text = (house.CORE / f"agent/{module}.py").read_text()
+        for point in points:
             assert text.count(f'fault("{point}")') == 1
-        assert text.count(" fault(") == len(faults.GATE_POINTS) + len(faults.REFUSAL_POINTS)
+        assert text.count(" fault(") == len(points)

@@ -9,6 +9,7 @@ import sys
 
 from ..errors import BaileyError
 from .daemon import prepare, serve
+from .removal import remove_network
 from .settings import parse_settings
 
 
@@ -29,6 +30,9 @@ def main() -> int:
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     try:
         settings = parse_settings(sys.argv[1:])
+        if settings.remove_network:
+            sys.stdout.write("removed\n" if remove_network(settings) else "nothing to remove\n")
+            return 0
         prepare(settings)
         asyncio.run(serve(settings))
     except (BaileyError, OSError) as error:

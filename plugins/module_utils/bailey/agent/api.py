@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 from ..agent_files import AgentFiles
@@ -31,11 +31,19 @@ Answer = dict[str, Any]
 class Session:
     """One connection: its requests in order, its holds until it ends."""
 
-    def __init__(self, ledger: Ledger, supervisor: Supervisor, files: AgentFiles, about: Callable[[], Answer]) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        supervisor: Supervisor,
+        files: AgentFiles,
+        about: Callable[[], Answer],
+        read_network: Callable[[Collection[str]], Awaitable[Answer]],
+    ) -> None:
         self._ledger = ledger
         self._supervisor = supervisor
         self._files = files
         self._about = about
+        self._read_network = read_network
         self._held: list[Record] = []
         self._named: Record | None = None
 
@@ -64,10 +72,12 @@ class Session:
             "hold": self._hold,
             "expect": self._expect,
             "await": self._await,
+            "apply": self._apply,
             "forget": self._forget,
             "drain": self._drain,
             "resume": self._resume,
             "status": self._status,
+            "network": self._network,
         }
         if not isinstance(name, str) or name not in operations:
             raise InvalidValueError("op", name, f"one of {', '.join(operations)}")
@@ -113,6 +123,12 @@ class Session:
             raise HostError(f"its gate did not open within {timeout:g} s") from None
         return {"state": state.as_json()}
 
+    async def _apply(self, request: Answer) -> Answer:
+        reason = await self._supervisor.apply(self._record(request))
+        if reason:
+            raise HostError(reason)
+        return {}
+
     async def _forget(self, request: Answer) -> Answer:
         record = self._record(request)
         self._supervisor.forget(record)
@@ -131,6 +147,12 @@ class Session:
 
     async def _status(self, _request: Answer) -> Answer:
         return {"agent": self._about()}
+
+    async def _network(self, request: Answer) -> Answer:
+        names = request.get("names")
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise InvalidValueError("names", names, "a list of instances' names")
+        return {"instances": await self._read_network(names)}
 
 
 def gate_of(record: Record, container: str) -> InstanceState | None:

@@ -9,21 +9,28 @@ import os
 import resource
 import signal
 import socket
+import time
+from collections.abc import Collection
 from pathlib import Path
 
 from ..agent_client import SOCKET_NAME
 from ..carry import Host
 from ..errors import BaileyError, HostError, InvalidValueError
 from ..hosts import open_host
+from ..network_settings import read_network_settings
+from ..spec import BRIDGE
 from . import notify
 from .api import Answer, Api, Session
 from .gate import Gate
+from .guard import Guard
 from .hands import Hands
 from .health import Health
 from .ledger import LOG, Ledger, Record, first_start_after_boot
 from .listener import Listener
 from .memory import MemoryWatch
 from .metrics import MetricsServer, Overview, render
+from .network import HostNetwork, Standing
+from .peer import StrangerError
 from .proof import Prover, drain_flag
 from .settings import Settings
 from .supervisor import Supervisor
@@ -42,7 +49,10 @@ class Agent:
         self._settings = settings
         self._host = host
         self._ledger = Ledger(host.store, settings.run_dir)
-        self._prover = Prover(host)
+        self._workers = workers
+        self._network, self._guard = self._open_network()
+        self._well = time.time()  # when the firewall was last seen to be as it should be
+        self._prover = Prover(host, self._network)
         self._gate = Gate(self._ledger, self._prover, workers)
         hands = Hands(host.backend, host.files, workers)
         self._supervisor = Supervisor(self._ledger, self._gate, hands, workers, settings.restart_limit)
@@ -50,7 +60,7 @@ class Agent:
         self._health = Health(self._ledger, host.files, workers, self._supervisor.restart)
         engine_socket = Path(settings.docker_host.removeprefix("unix://"))
         self._sweep = Sweep(self._ledger, self._prover, workers, engine_socket)
-        self._api = Api(lambda: Session(self._ledger, self._supervisor, host.files, self._about))
+        self._api = Api(lambda: Session(self._ledger, self._supervisor, host.files, self._about, self._read_network))
         self._metrics = MetricsServer(self._page)
         self._memory = MemoryWatch(host.hierarchy)
         self._gate.opened = self._opened
@@ -75,6 +85,19 @@ class Agent:
             task.cancel()
         self.close()
 
+    def _open_network(self) -> tuple[HostNetwork | None, Guard | None]:
+        """Have the host's network ready to be held, and its tables watched before anything is made of them."""
+        path = self._settings.network_config
+        if path is None:
+            return None, None
+        network, loop = HostNetwork(read_network_settings(path), self._settings.run_dir), asyncio.get_running_loop()
+
+        def told() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(self._firewall_changed)
+
+        return network, Guard(network, self._host.hierarchy, self._settings.run_dir, told)
+
     def _opened(self, record: Record) -> None:
         self._memory.follow(record)
         self._health.follow(record)
@@ -82,6 +105,15 @@ class Agent:
     def _closed(self, record: Record) -> None:
         self._memory.forget(record)
         self._health.forget(record)
+        if self._network is not None:
+            self._supervisor.spawn(self._workers.kernel(self._network.leave, record.name))
+
+    def _firewall_changed(self) -> None:
+        """Say of every instance that stands still why it does; the next sweep says how they are once it is over."""
+        failed = "" if self._guard is None else self._guard.repairs.failed
+        for record in self._ledger if failed else ():
+            if record.is_open and record.spec is not None and record.spec.network_mode == BRIDGE:
+                self._ledger.publish(record, reason=f"it stands still until its firewall can be made again: {failed}")
 
     async def _take_over(self) -> None:
         """Find every instance behind its gate or in front of it, without the engine."""
@@ -91,9 +123,44 @@ class Agent:
                 path.unlink()
         self._supervisor.draining = drain_flag(self._settings.state_dir).exists()
         self._ledger.reload_all()
+        await self._take_over_network()
         for record in self._ledger:
             self._supervisor.remember(record, first_start=first_start)
             await self._supervisor.look_at(record)
+
+    async def _take_over_network(self) -> None:
+        if self._network is None or self._guard is None:
+            return
+        standing: list[Standing] = []
+        for record in self._ledger:
+            found = self._gate.standing(record)
+            if found is not None and record.spec is not None:
+                with contextlib.suppress(StrangerError), found as peer:
+                    standing.append(Standing(record.spec, peer.pid, peer.container))
+        await self._workers.kernel(self._network.take_over, standing, self._guard.interrupted)
+        self._guard.start()
+
+    async def _read_network(self, names: Collection[str]) -> Answer:
+        """Return what the kernel holds of the network of instances, of those that run; declared against enforced."""
+        found: Answer = {}
+        for record in list(self._ledger):
+            if record.name in names and record.is_open and record.spec is not None:
+                checks = await self._workers.kernel(self._prover.network_checks, record.spec)
+                found[record.name] = [vars(check) for check in checks]
+        return found
+
+    async def _tend_network(self) -> None:
+        """Put right what has changed without anybody's word, and take away what is left."""
+        if self._network is None or self._guard is None:
+            return
+        for text in await self._workers.kernel(lambda network: list(network.tidy()), self._network):
+            LOG.warning("network: %s", text)
+        looked = time.time()
+        differences = await self._workers.kernel(self._network.differences)
+        if differences:
+            self._guard.suspect("; ".join(differences[:3]), self._well)
+        else:
+            self._well = looked
 
     async def _serve_metrics(self) -> None:
         """Have metrics served as soon as their address is free: no gate depends on them."""
@@ -109,10 +176,11 @@ class Agent:
 
     async def _sweep_on(self) -> None:
         while True:
-            try:
-                await self._sweep.run()
-            except Exception:
-                LOG.exception("a sweep failed")
+            for part in (self._tend_network, self._sweep.run):
+                try:
+                    await part()
+                except Exception:
+                    LOG.exception("a sweep failed")
             await asyncio.sleep(self._settings.sweep)
             self._listener.watch.look()
 
@@ -125,6 +193,9 @@ class Agent:
         self._supervisor.close()
         self._listener.watch.close()
         self._gate.close()
+        if self._network is not None and self._guard is not None:
+            self._guard.close()
+            self._network.close()
         (self._settings.run_dir / SOCKET_NAME).unlink(missing_ok=True)
 
     def _about(self) -> Answer:
@@ -138,7 +209,8 @@ class Agent:
         }
 
     def _page(self) -> str:
-        overview = Overview(VERSION, self._listener.engine_up, self._supervisor.draining)
+        repairs = None if self._guard is None else self._guard.repairs
+        overview = Overview(VERSION, self._listener.engine_up, self._supervisor.draining, repairs)
         return render(overview, self._ledger, self._sweep.findings)
 
 

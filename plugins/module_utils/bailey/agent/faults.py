@@ -21,6 +21,11 @@ GATE_POINTS = (
     "unbound",  # the boot socket is gone
     "written",  # the state file says open
 )
+REPAIR_POINTS = (
+    "noted",  # who is to be frozen is written down
+    "frozen",  # every tenant stands still
+    "rebuilt",  # the firewall stands again
+)
 REFUSAL_POINTS = ("refusing", "refused", "told", "killed")
 _ARMED = os.environ.get("BAILEY_FAULT", "")
 

@@ -14,6 +14,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from ..agent_files import AgentFiles
@@ -287,7 +288,7 @@ class Gate:
             return False
         self.disarm(record.name)
         former = record.state
-        with identified(former.pid or 0 if pid == UNKNOWN else pid) as peer:
+        with self._who(record, pid) as peer:
             self._describe(record.name)
             proof = await self._workers.kernel(self._prover.prove, record.name, peer)
             same = former.container == peer.container and former.opened_at is not None
@@ -301,6 +302,27 @@ class Gate:
             )
         self.opened(record)
         return True
+
+    def standing(self, record: Record) -> AbstractContextManager[Peer] | None:
+        """Return who is past an instance's gate, None where nobody is."""
+        pid = self.passed(record.name)
+        return None if pid is None else self._who(record, pid)
+
+    @staticmethod
+    def _who(record: Record, pid: int) -> AbstractContextManager[Peer]:
+        return identified(record.state.pid or 0 if pid == UNKNOWN else pid)
+
+    async def apply(self, record: Record) -> str:
+        """Put what is declared now in force for an instance past its gate, and return what does not hold."""
+        found = self.standing(record)
+        if found is None:
+            return "it does not run behind an open gate"
+        with found as peer:
+            proof = await self._workers.kernel(self._prover.prove, record.name, peer)
+        self._ledger.reload(record)
+        record.spec = proof.spec or record.spec
+        self._ledger.publish(record, reason=proof.reason)
+        return proof.reason
 
 
 async def _expect(connection: socket.socket, wanted: type[Message], seconds: float) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from ..instance_state import HEALTH_NONE, HEALTH_STARTING, HEALTHY, OPEN, STATUSES, UNHEALTHY
+from .guard import Repairs
 from .ledger import Record
 from .sweep import Findings, Look
 
@@ -27,6 +28,7 @@ class Overview:
     version: str
     engine_up: bool
     draining: bool
+    repairs: Repairs | None
 
 
 def render(overview: Overview, records: Iterable[Record], findings: Findings) -> str:
@@ -67,6 +69,10 @@ def _of_the_host(overview: Overview, findings: Findings) -> Iterator[Family]:
     yield "bailey_agent_resident_bytes", "gauge", "The agent's memory.", [({}, findings.agent.resident)]
     yield "bailey_draining", "gauge", "Whether the host takes no instance.", [({}, overview.draining)]
     yield "bailey_engine_up", "gauge", "Whether the container engine answers.", [({}, overview.engine_up)]
+    repairs: list[Sample] = [] if overview.repairs is None else [({}, overview.repairs.count)]
+    yield "bailey_firewall_repairs_total", "counter", "How often the firewall was made again.", repairs
+    still: list[Sample] = [] if overview.repairs is None else [({}, overview.repairs.seconds)]
+    yield "bailey_firewall_repair_seconds", "gauge", "How long tenants stood still for the last of them.", still
     engine = findings.engine
     threads: list[Sample] = [] if engine is None else [({}, engine.threads)]
     resident: list[Sample] = [] if engine is None else [({}, engine.resident)]

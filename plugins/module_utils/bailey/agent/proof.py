@@ -10,8 +10,9 @@ from ..carry import Host
 from ..enforcement import Check, Reading, checks, describe, failing, read_container
 from ..errors import BaileyError
 from ..host.quota import Volume, open_quota
-from ..spec import STARTED, Spec, parse_spec
+from ..spec import BRIDGE, STARTED, Spec, parse_spec
 from ..store import StoredSpec
+from .network import HostNetwork
 from .peer import Peer
 from .policy import DECLARED_STOPPED, DRAINED
 
@@ -28,8 +29,9 @@ class Proof:
 class Prover:
     """Reads the kernel for the gate and for the sweeps; its methods block, a worker's thread calls them."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, network: HostNetwork | None = None) -> None:
         self.host = host
+        self.network = network
 
     @property
     def draining(self) -> bool:
@@ -51,7 +53,7 @@ class Prover:
             group = self.host.hierarchy.find(peer.container)
             if reading is None or group is None or reading.init.pid != peer.pid:
                 return Proof(f"what the kernel holds for container {peer.container[:12]} cannot be read")
-            broken = failing(checks(spec, reading, volume, self.host.io_devices))
+            broken = failing([*checks(spec, reading, volume, self.host.io_devices), *self._join(spec, peer)])
             if broken:
                 return Proof(f"the kernel does not hold what was declared: {describe(broken)}")
             return Proof("", spec, group.oom_counter)
@@ -79,6 +81,12 @@ class Prover:
             volume = self._volume(spec)
         return volume
 
+    def _join(self, spec: Spec, peer: Peer) -> list[Check]:
+        """Put the instance's network in force, and read it back."""
+        if self.network is None:
+            return _without_network(spec)
+        return self.network.join(spec, peer.pid, peer.container)
+
     def _volume(self, spec: Spec) -> Volume | None:
         found = self.host.quota.volume(spec.name)
         if found is None and self._storage_moved():
@@ -97,7 +105,19 @@ class Prover:
     def look(self, spec: Spec, container: str, volume: Volume | None) -> tuple[Reading, list[Check]] | None:
         """Read a running container back without changing anything; None where it does not run."""
         reading = read_container(self.host.hierarchy, container)
-        return None if reading is None else (reading, checks(spec, reading, volume, self.host.io_devices))
+        if reading is None:
+            return None
+        return reading, [*checks(spec, reading, volume, self.host.io_devices), *self.network_checks(spec)]
+
+    def network_checks(self, spec: Spec) -> list[Check]:
+        """Read the network of a running instance back without changing anything."""
+        return _without_network(spec) if self.network is None else self.network.checks(spec)
+
+
+def _without_network(spec: Spec) -> list[Check]:
+    if spec.network_mode != BRIDGE:
+        return []
+    return [Check("network_mode", BRIDGE, "not enforced: the agent was given no --network-config", holds=False)]
 
 
 def drain_flag(state_dir: Path) -> Path:

@@ -28,6 +28,8 @@ class Settings:
     engine_timeout: int = 30
     restart_limit: int = 10
     sweep: float = 30.0
+    network_config: Path | None = None
+    remove_network: bool = False
 
     def host(self) -> dict[str, Any]:
         """Return what opens the host's adapters, as the modules give it."""
@@ -59,6 +61,8 @@ def parse_settings(arguments: Sequence[str]) -> Settings:
     )
     parser.add_argument("--restart-limit", default=default.restart_limit, help="ends in a row after which it is left")
     parser.add_argument("--sweep", type=float, default=default.sweep, help="seconds between two looks at all limits")
+    parser.add_argument("--network-config", type=Path, help="what the host's network is; none connects no instance")
+    parser.add_argument("--remove-network", action="store_true", help="take away what was made of it, and end")
     given = parser.parse_args(arguments)
     if not 0.1 <= given.sweep <= 3600:
         raise InvalidValueError("--sweep", given.sweep, "from 0.1 to 3600 seconds")
@@ -72,6 +76,8 @@ def parse_settings(arguments: Sequence[str]) -> Settings:
         parse_count("--engine-timeout", given.engine_timeout, 1, 3600),
         parse_count("--restart-limit", given.restart_limit, 1, 1000),
         given.sweep,
+        given.network_config,
+        given.remove_network,
     )
 
 

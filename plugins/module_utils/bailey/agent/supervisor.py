@@ -319,6 +319,13 @@ class Supervisor:
             self._gate.arm(record)
             self._ledger.publish(record, **CLOSED, container="", restarts=0)
 
+    async def apply(self, record: Record) -> str:
+        """Put what its spec file says now in force for an instance that runs; return what does not hold."""
+        try:
+            return await self._gate.apply(record)
+        except StrangerError as error:
+            return str(error)
+
     def forget(self, record: Record) -> None:
         """Have nothing more to do with an instance whose container is gone."""
         record.container, record.running = "", False
