@@ -46,10 +46,9 @@ class SpecStore:
         self.accounts = state_dir / "accounts"
 
     def load(self) -> dict[str, StoredSpec]:
-        """Read every spec file."""
-        if not self.specs.is_dir():
-            return {}
-        return {path.stem: self._read(path) for path in sorted(self.specs.glob("*.json"))}
+        """Read every spec file. One that another process removes meanwhile is as good as gone before."""
+        names = sorted(path.stem for path in self.specs.glob("*.json")) if self.specs.is_dir() else []
+        return {name: stored for name in names if (stored := self.read(name)) is not None}
 
     def read(self, name: str) -> StoredSpec | None:
         """Read one spec file; None where there is none."""
