@@ -27,14 +27,23 @@ from bench.course import Course
 from bench.errors import BenchError
 from bench.figures import Results, Verdict, judge
 from bench.ground import Ground, ground
-from bench.machine import describe, describe_loop, describe_sdk, describe_ssh
+from bench.machine import describe, describe_loop, describe_network, describe_sdk, describe_ssh
+from bench.network import course as network
+from bench.network import figures as network_figures
+from bench.network import report as network_report
+from bench.network import scale as network_scale
 from bench.plays import CHECKOUT
+from bench.samples import Results as Samples
 from bench.workload import instances
 from tests.ground.engine import GroundError
 
 SIZES = (10, 30, 100)
-CONTAINERS, CONTROL = "containers", "control"
-REPORTS = {CONTAINERS: CHECKOUT / "docs/benchmarks.md", CONTROL: CHECKOUT / "docs/benchmarks-control.md"}
+CONTAINERS, CONTROL, NETWORK = "containers", "control", "network"
+REPORTS = {
+    CONTAINERS: CHECKOUT / "docs/benchmarks.md",
+    CONTROL: CHECKOUT / "docs/benchmarks-control.md",
+    NETWORK: CHECKOUT / "docs/benchmarks-network.md",
+}
 
 # A report, and whether a promise in it is broken.
 Outcome = tuple[str, bool]
@@ -45,7 +54,9 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="bench", description="Measure Bailey beside what a user would pick instead.")
     parser.add_argument("part", nargs="?", choices=("all", *REPORTS), default="all", help="what is measured")
     parser.add_argument("--sizes", type=_sizes, default=SIZES, help="numbers of containers, as 10,30,100")
-    parser.add_argument("--quick", action="store_true", help="see that the part control works; its figures mean little")
+    parser.add_argument(
+        "--quick", action="store_true", help="see that control and network work; their figures mean little"
+    )
     parser.add_argument("--output", type=Path, help="directory of the reports; docs for a whole run as usual")
     options = parser.parse_args(arguments)
     if os.geteuid() != 0:
@@ -55,7 +66,7 @@ def main(arguments: Sequence[str]) -> int:
         outcomes = _run(options)
     except (BenchError, GroundError, BaileyError) as error:
         return _fail(str(error))
-    usual = {CONTAINERS: options.sizes == SIZES, CONTROL: not options.quick}
+    usual = {CONTAINERS: options.sizes == SIZES, CONTROL: not options.quick, NETWORK: not options.quick}
     for part, (text, _) in outcomes.items():
         print(text)
         if options.output is not None:
@@ -69,11 +80,16 @@ def _run(options: argparse.Namespace) -> dict[str, Outcome]:
     """Measure on a ground that is gone when this returns."""
     load = os.getloadavg()[0]
     outcomes: dict[str, Outcome] = {}
+    scale = network_scale.QUICK if options.quick else network_scale.FULL
+    results = network.run_apart(scale) if options.part in ("all", NETWORK) else None
     with ground() as made:
         if options.part in ("all", CONTAINERS):
             outcomes[CONTAINERS] = _containers(made, options.sizes, load)
         if options.part in ("all", CONTROL):
             outcomes[CONTROL] = _control(made, load, quick=options.quick)
+        if results is not None:
+            network.run(made, scale, results)
+            outcomes[NETWORK] = _network(made, load, scale, results)
     return outcomes
 
 
@@ -94,6 +110,12 @@ def _control(made: Ground, load: float, *, quick: bool) -> Outcome:
     machine: Mapping[str, str] = {**describe(made, load), "loop": describe_loop(settings), "ssh": describe_ssh()}
     verdicts = control_figures.judge(results)
     return control_report.render(machine, results, verdicts), _broken(verdicts)
+
+
+def _network(made: Ground, load: float, scale: network_scale.Scale, results: Samples) -> Outcome:
+    machine: Mapping[str, str] = {**describe(made, load), "programs": describe_network()}
+    verdicts = network_figures.judge(results)
+    return network_report.render(machine, scale, results, verdicts), _broken(verdicts)
 
 
 def _broken(verdicts: Sequence[Verdict]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import shutil
 import signal
@@ -27,6 +28,8 @@ RUN = Path("/run/bailey-bench")
 _AGENT_PID = RUN / "baileyd.pid"
 _AGENT_SECONDS = 20.0
 _STORAGE_SIZE = 4 << 30
+_NETWORK = ROOT / "network.json"
+TABLE = "bailey-bench"
 
 
 @dataclass(frozen=True)
@@ -37,21 +40,22 @@ class Ground:
     image: str
     storage_kind: str
     programs: Programs
+    agent: AgentProcess  # without it no gate opens
 
     @property
     def volumes(self) -> Path:
         """Bailey's storage."""
-        return ROOT / "volumes"
+        return Path(self.agent.storage_path)
 
     @property
     def state(self) -> Path:
         """Bailey's state directory."""
-        return ROOT / "state"
+        return self.agent.files.state_dir
 
     @property
     def run(self) -> Path:
         """Where the agent answers, and the instances behind it."""
-        return RUN / "agent"
+        return self.agent.files.run_dir
 
     @property
     def directories(self) -> Path:
@@ -88,7 +92,8 @@ def ground() -> Iterator[Ground]:
             kind = present(storage).backend
             engine.start("bench")
             BASE.ensure(engine)
-            made = Ground(engine, BASE.image, kind or "none", build(ROOT / "programs"))
+            programs = build(ROOT / "programs")
+            made = Ground(engine, BASE.image, kind or "none", programs, _agent_of(engine, programs.mounted))
             for directory in (made.state, made.directories, made.inventory.parent):
                 directory.mkdir(mode=0o711)
             with _agent(made):
@@ -99,16 +104,21 @@ def ground() -> Iterator[Ground]:
 
 @contextlib.contextmanager
 def _agent(ground: Ground) -> Iterator[None]:
-    """Have the agent run: without it no gate opens."""
-    files = AgentFiles(ground.state, ground.run, ground.programs.mounted)
-    agent = AgentProcess(ground.engine.docker_host, ground.volumes, files, ROOT / "baileyd.log")
-    agent.start()
-    _AGENT_PID.write_text(str(agent.pid))
+    """Have the agent run."""
+    _NETWORK.write_text(json.dumps({"version": 1, "table": TABLE, "bridge": ground.engine.bridge}))
+    ground.agent.start()
+    _AGENT_PID.write_text(str(ground.agent.pid))
     try:
         yield
     finally:
-        agent.stop()
+        ground.agent.stop()
         _AGENT_PID.unlink()
+
+
+def _agent_of(engine: Engine, programs: Path) -> AgentProcess:
+    files = AgentFiles(ROOT / "state", RUN / "agent", programs)
+    options = ("--network-config", str(_NETWORK))
+    return AgentProcess(engine.docker_host, ROOT / "volumes", files, ROOT / "baileyd.log", options)
 
 
 def _end_left_agent() -> None:
@@ -149,6 +159,8 @@ def _clear(engine: Engine, storage: Settings) -> None:
     if not ROOT.exists():
         return
     engine.purge()
+    if _NETWORK.exists():
+        _agent_of(engine, ROOT / "programs").remove_network()
     if storage.fstab.exists():
         absent(storage, remove_data=True)
     shutil.rmtree(ROOT)

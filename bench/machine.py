@@ -55,6 +55,12 @@ def describe_sdk() -> str:
     return f"docker {importlib.metadata.version('docker')} on Python {platform.python_version()}"
 
 
+def describe_network() -> str:
+    """Return the versions of the programs that are measured beside, and the one that makes the tables."""
+    said = [command([*argv]).split("\n")[0] for argv in (("iptables", "--version"), ("tc", "-V"), ("nft", "--version"))]
+    return ", ".join(said)
+
+
 def describe_ssh() -> str:
     """Return the version of the ssh client; the server comes from the same packages."""
     done = subprocess.run(["ssh", "-V"], capture_output=True, text=True, check=True)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from bench.errors import BenchError
+from bench.samples import Results
 
 from .figures import (
     COMMAND,
@@ -19,7 +20,6 @@ from .figures import (
     STREAM,
     STREAM_TO_NULL,
     WAYS,
-    Results,
 )
 from .scale import Scale
 from .spawn import Harness

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench.ground import Ground
+from bench.samples import Results
 
 from .boxes import IMAGE, Boxes, talk
 from .commands import measure_commands, measure_parallel, measure_streams
-from .figures import Results
 from .scale import Scale
 from .spawn import Harness
 from .starts import measure_starts

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import math
-import statistics
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-
 from bench.figures import Verdict, ratio
+from bench.samples import Results, added, scaled
 
 # Ways to run a command in a container, and the cost of the harness, which is in the figure of each.
 WSH, DOCKER, RUNC, SSH, HARNESS = "wsh", "docker exec", "runc exec", "ssh", "nothing: /bin/true on the host"
@@ -28,41 +24,6 @@ COMMAND, PARALLEL, RATE = "one command", "one command of eight clients", "comman
 STREAM, STREAM_TO_NULL = "bytes a second to a reader", "bytes a second to /dev/null"
 START, STARTS_8, GATE_TIME, GATE_TIME_8 = "start", "start, eight at a time", "gate", "gate, eight at a time"
 TASKS, FLEET, FLEET_INSIDE = "twenty tasks", "a command in all", "a command in all, inside the module"
-
-
-@dataclass
-class Results:
-    """All samples of one run."""
-
-    _samples: dict[tuple[str, str], list[float]] = field(default_factory=dict)
-
-    def add(self, what: str, way: str, samples: Iterable[float]) -> None:
-        """Record samples."""
-        self._samples.setdefault((what, way), []).extend(samples)
-
-    def count(self, what: str, way: str) -> int:
-        """Count the samples behind a figure."""
-        return len(self._samples.get((what, way), ()))
-
-    def median(self, what: str, way: str) -> float | None:
-        """Return the median; None where nothing was measured."""
-        samples = self._samples.get((what, way))
-        return statistics.median(samples) if samples else None
-
-    def quantile(self, what: str, way: str, share: float) -> float | None:
-        """Return the smallest sample that at least this share of all does not exceed."""
-        samples = sorted(self._samples.get((what, way), ()))
-        return samples[max(0, math.ceil(share * len(samples)) - 1)] if samples else None
-
-
-def scaled(value: float | None, factor: float) -> float | None:
-    """Return a figure in another unit."""
-    return None if value is None else value * factor
-
-
-def added(value: float | None, base: float | None) -> float | None:
-    """Return what a figure has more than another one."""
-    return None if value is None or base is None else value - base
 
 
 def judge(results: Results) -> list[Verdict]:

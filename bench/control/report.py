@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from bench.figures import Verdict, ratio
 from bench.report import number, table, verdict_table
+from bench.samples import Results, added, scaled
 
 from .figures import (
     COMMAND,
@@ -31,9 +32,6 @@ from .figures import (
     WAYS,
     WSH,
     WSH_CONNECTION,
-    Results,
-    added,
-    scaled,
 )
 
 _MIB = 1 / (1 << 20)

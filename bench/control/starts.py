@@ -14,9 +14,19 @@ from bailey.errors import EngineError
 from bailey.names import CONTAINER_DIRECTORY
 
 from bench.errors import BenchError
+from bench.samples import Results
 
 from .boxes import Boxes, declare
-from .figures import GATE, GATE_TIME, GATE_TIME_8, INIT, PLAIN, START, STARTS, STARTS_8, Results
+from .figures import (
+    GATE,
+    GATE_TIME,
+    GATE_TIME_8,
+    INIT,
+    PLAIN,
+    START,
+    STARTS,
+    STARTS_8,
+)
 from .scale import Scale
 
 _AT_A_TIME = 8

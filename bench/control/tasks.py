@@ -10,9 +10,19 @@ from typing import Any
 
 from bench.errors import BenchError
 from bench.plays import SYSTEM_PYTHON, fastest_settings, run_play, write_inventory
+from bench.samples import Results
 
 from .boxes import TALK, Boxes, declare
-from .figures import EXEC_LOOP, FLEET, FLEET_INSIDE, LOCAL, MODULE, PEERS, TASKS, WSH_CONNECTION, Results
+from .figures import (
+    EXEC_LOOP,
+    FLEET,
+    FLEET_INSIDE,
+    LOCAL,
+    MODULE,
+    PEERS,
+    TASKS,
+    WSH_CONNECTION,
+)
 from .scale import Scale
 
 _TASKS = 20

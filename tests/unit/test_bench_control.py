@@ -27,16 +27,14 @@ from bench.control.figures import (
     TASKS,
     WSH,
     WSH_CONNECTION,
-    Results,
-    added,
     judge,
-    scaled,
 )
 from bench.control.report import render
 from bench.control.spawn import Harness, parse
 from bench.control.starts import without_gate
 from bench.control.tasks import check_all_ran, play
 from bench.errors import BenchError
+from bench.samples import Results, added, scaled
 
 PROMISES = 9
 KEPT: dict[tuple[str, str], list[float]] = {
