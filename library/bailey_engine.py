@@ -14,7 +14,8 @@ description:
     Where the host has a dockerd, that reads the file too before it is installed.
   - An engine with another owner's configuration, flags or containers is refused, unless O(adopt) takes it over.
   - What the platform rests on is always set - live-restore, no new privileges, bounded logs, no userland proxy, no
-    traffic between containers on the default bridge, no insecure registry.
+    insecure registry. The engine's own bar between containers on the default bridge is off, because the agent's
+    firewall decides what passes there, and what is dropped in one place cannot be let through in another.
   - It neither installs nor starts the engine; role C(docker) does both. Errors name that role's variables, which are
     the options of this module with C(docker_) before them.
 author:

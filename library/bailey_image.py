@@ -117,7 +117,8 @@ options:
         type: str
         default: ""
       network:
-        description: The network of the build's containers; by default the engine's.
+        description: The network of the build's containers. By default C(bailey-build), a bridge of the builds' own
+          that is made where it is missing, because the default bridge is the tenants' and lets nobody else through.
         type: str
         default: ""
       ca_bundle:

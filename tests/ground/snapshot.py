@@ -13,6 +13,8 @@ import json
 import os
 import pwd
 import re
+import socket
+import struct
 import subprocess
 import sys
 from collections import Counter
@@ -47,12 +49,17 @@ _SKIPPED = (
     "/var/log/journal",
 )
 
+# linux/netlink.h, linux/netfilter/nfnetlink.h and nf_tables.h: a dump of all tables.
+_NETLINK_NETFILTER, _NFT_GETTABLE, _NLM_F_REQUEST_DUMP = 12, 10 << 8 | 1, 0x301
+_NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_FAMILIES = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}
+
 # What remains of packages that were installed for the platform and stay: (kind, pattern, why).
 ALLOWED = (
-    ("accounts", r"(user|group) (docker|docker-registry|_runit-log|runit-log|_apt|www-data)", "made by packages"),
+    ("accounts", r"(user|group) (docker|docker-registry|_runit-log|runit-log|_apt|ulog|www-data)", "made by packages"),
     ("files", r"/etc/(group|gshadow|passwd|shadow|subuid|subgid)-?", "hold those accounts; compared one by one"),
     ("files", r"/etc/(ld\.so\.cache|mailcap|\.pwd\.lock)", "written by triggers of packages"),
-    ("files", r"/etc/rc[0-6S]\.d/[KS]\d\d[a-z.-]+", "made by a package that brings a service"),
+    ("files", r"/etc/rc[0-6S]\.d/[KS]\d\d[a-z0-9.-]+", "made by a package that brings a service"),
     ("files", r"/etc/systemd/system/[a-z-]+\.target\.wants/[a-z.-]+", "made by a package that brings a service"),
     ("files", r"/etc/systemd/system/[a-z-]+\.target\.wants", "the same"),
     ("files", r"/etc/networks", "made by netbase"),
@@ -60,6 +67,11 @@ ALLOWED = (
     ("files", r"/run/adduser", "made by adduser, for accounts of packages"),
     ("files", r"/etc/cni(/net\.d)?", "made by containerd, which packages bring"),
     ("files", r"/var/log/(alternatives|dpkg|fontconfig|bootstrap)\.log", "written by packages"),
+    ("files", r"/(run|var/log)/ulog", "made by ulogd2"),
+    ("tables", r"ip6? (filter|mangle|nat|raw|security)", "iptables makes its own when it is first asked"),
+    ("rules", r"table ip6? (filter|mangle|nat|raw|security) \{|\}", "the same; once empty they let through all"),
+    ("rules", r"chain (FORWARD|INPUT|OUTPUT|POSTROUTING|PREROUTING) \{", "the same"),
+    ("rules", r"type \w+ hook \w+ priority [-+ \w]+; policy accept;", "the same"),
     ("files", r"/var/lib/(dbus|ucf|update-rc\.d|python|pam)(/.*)?", "the package manager's helpers' state"),
 )
 
@@ -155,10 +167,44 @@ def _loop_devices() -> list[str]:
 
 
 def _rules() -> list[str]:
-    """List the firewall, but for counters and handles, which change by themselves."""
-    return [
-        re.sub(r"counter packets \d+ bytes \d+", "counter", line.strip()) for line in _output("nft", "list", "ruleset")
-    ]
+    """List the firewall, but for counters and handles, which change by themselves. Without nft there is none to see."""
+    lines = [line.strip() for line in _output("nft", "--stateless", "list", "ruleset")]
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def _tables() -> list[str]:
+    """List nftables' tables by family and name, from the kernel: nft may come with the platform, and stay."""
+    request = struct.pack("=IHHII4x", 20, _NFT_GETTABLE, _NLM_F_REQUEST_DUMP, 1, 0)
+    found: list[str] = []
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as netlink:
+        netlink.sendto(request, (0, 0))
+        while True:
+            answer = netlink.recv(1 << 16)
+            while answer:
+                length, kind = struct.unpack_from("=IH", answer)
+                if kind in (_NLMSG_ERROR, _NLMSG_DONE):
+                    return found
+                found.append(f"{_FAMILIES.get(answer[16], answer[16])} {_table_name(answer[20:length])}")
+                answer = answer[(length + 3) & ~3 :]
+
+
+def _table_name(attributes: bytes) -> str:
+    """Read NFTA_TABLE_NAME, 1."""
+    while attributes:
+        length, kind = struct.unpack_from("=HH", attributes)
+        if kind == 1:
+            return attributes[4:length].rstrip(b"\0").decode()
+        attributes = attributes[(length + 3) & ~3 :]
+    return ""
+
+
+def _links() -> list[str]:
+    """List links, with their alias where that is the platform's."""
+    found = []
+    for path in Path("/sys/class/net").iterdir():
+        alias = (path / "ifalias").read_text().strip() if (path / "ifalias").exists() else ""
+        found.append(f"{path.name} {alias}" if alias.startswith("bailey ") else path.name)
+    return found
 
 
 def take() -> Snapshot:
@@ -167,11 +213,12 @@ def take() -> Snapshot:
         "accounts": _accounts(),
         "contents": _contents(),
         "files": _files(),
-        "links": [path.name for path in Path("/sys/class/net").iterdir()],
+        "links": _links(),
         "loop devices": _loop_devices(),
         "mounts": _mounts(),
         "processes": _processes(),
         "rules": _rules(),
+        "tables": _tables(),
     }
     return {kind: sorted(lines) for kind, lines in parts.items()}
 

@@ -46,6 +46,33 @@ def test_what_the_platform_leaves_is_not_allowed(path: str) -> None:
     assert list(snapshot.compare(with_files(), with_files(path))) == [f"files: left behind: {path}"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [
+        *(("tables", "ip filter"), ("tables", "ip6 nat"), ("rules", "table ip nat {"), ("rules", "}")),
+        *(("rules", "chain FORWARD {"), ("rules", "type filter hook forward priority filter; policy accept;")),
+        *(("rules", "type nat hook postrouting priority srcnat; policy accept;"), ("files", "/var/log/ulog")),
+        *(("rules", "type filter hook prerouting priority mangle - 5; policy accept;"), ("accounts", "user ulog")),
+        *(("files", "/etc/rc2.d/S01ulogd2"), ("files", "/run/ulog")),
+    ],
+)
+def test_what_iptables_and_the_logger_make_by_themselves_is_allowed(kind: str, line: str) -> None:
+    assert list(snapshot.compare({kind: []}, {kind: [line]})) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [
+        *(("tables", "inet bailey"), ("tables", "bridge bailey"), ("links", "ifb1234 bailey ada-web-1")),
+        *(("rules", "table inet bailey {"), ("rules", "chain DOCKER {"), ("rules", "ip saddr 172.17.0.2 accept")),
+        *(("rules", "type filter hook forward priority filter; policy drop;"), ("files", "/var/log/bailey")),
+        ("contents", "/etc/sysctl.d/zz-bailey-network.conf: net/ipv4/ip_forward = 1"),
+    ],
+)
+def test_what_is_left_of_the_network_is_not_allowed(kind: str, line: str) -> None:
+    assert list(snapshot.compare({kind: []}, {kind: [line]})) == [f"{kind}: left behind: {line}"]
+
+
 def test_an_account_of_the_platforms_own_is_not_allowed() -> None:
     before, after = {"accounts": ["user root"]}, {"accounts": ["user root", "user bailey", "user docker-registry"]}
     assert list(snapshot.compare(before, after)) == ["accounts: left behind: user bailey"]

@@ -32,8 +32,6 @@ def check_host(options: Options) -> None:
         below = filesystem_of(Path(root))
         if below in ("overlay", "nfs", "nfs4", "fuse.sshfs", "vfat"):
             raise UnsupportedError("docker_data_root", root, f"overlay2 cannot work on a file system of type {below}")
-    if not Path("/proc/sys/net/bridge").exists() and not _has_module("br_netfilter"):
-        raise UnsupportedError("icc", False, "the kernel has no br_netfilter, which keeps containers apart")
     missing = [name for name in _CONTROLLERS if name not in _controllers()]
     if missing:
         reason = f"the kernel has no such cgroup controllers: {', '.join(missing)}"
@@ -76,6 +74,20 @@ def restore_kernel_settings(before: dict[str, str]) -> list[tuple[str, str, str]
         else:
             _sysctl(name).write_text(value)
     return restored
+
+
+def forwards_for_all(before: dict[str, str]) -> bool:
+    """Say whether the host forwards packets from anywhere to anywhere, though it forwarded none before Bailey came.
+
+    An engine that turns forwarding on closes the FORWARD chain for what no rule lets through. One that finds it on
+    already, as after a boot with Bailey's sysctl drop-in, does not.
+    """
+    return before.get("net.ipv4.ip_forward") == "0" and _forward_policy("iptables") == "ACCEPT"
+
+
+def forward_no_more_than_rules_allow() -> None:
+    """Close the FORWARD chain as the engine would have done; the engine's removal puts the former policy back."""
+    run(["iptables", "-w", "10", "-P", "FORWARD", "DROP"])
 
 
 def engines_of_this_network() -> list[int]:

@@ -7,8 +7,10 @@ that alone takes a quarter of a second.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import importlib
 import json
+import os
 import re
 import tempfile
 import time
@@ -24,6 +26,9 @@ from .buildlog import BuildFailedError, BuildLog
 from .source import BuildSource
 
 LABEL = "bailey.image.inputs"
+# Builds have a network of their own: on the default bridge, the tenants', nothing passes that the agent does not know.
+BUILD_NETWORK = "bailey-build"
+_BUILD_NETWORK_LABEL = ("bailey.network", "build")
 _QUICK_SECONDS = 60
 # What registries and engines of the last years say, in words, where a tag is not there.
 _NOT_IN_REGISTRY = re.compile(r"manifest unknown|not found|name unknown|repository name not known", re.IGNORECASE)
@@ -170,7 +175,7 @@ class Engine:
                     custom_context=True,
                     dockerfile=source.dockerfile,
                     buildargs=source.arguments(),
-                    network_mode=source.network or None,
+                    network_mode=source.network or self._build_network(),
                     labels=dict(labels),
                     timeout=self._timeout,  # its default is to wait for ever, whatever the client's timeout
                     rm=True,
@@ -184,6 +189,21 @@ class Engine:
         finally:
             self._remove_intermediate(log.image_ids, before, image_id)
         return image_id
+
+    def _build_network(self) -> str:
+        """Return the ID of the builds' network, which is made where it is missing."""
+        key, value = _BUILD_NETWORK_LABEL
+        with _one_at_a_time(), self._errors(f"providing the network {BUILD_NETWORK}"):
+            for network in self._api.networks(names=[BUILD_NETWORK]):  # those whose names contain it
+                if network["Name"] == BUILD_NETWORK and (network["Labels"] or {}).get(key) != value:
+                    raise HostError(
+                        f"build.network: the engine's network {BUILD_NETWORK} is not Bailey's; remove it, or name it or"
+                        " another one here"
+                    )
+                if network["Name"] == BUILD_NETWORK:
+                    return str(network["Id"])
+            made = self._api.create_network(BUILD_NETWORK, driver="bridge", labels={key: value})
+            return str(made["Id"])
 
     def _all_ids(self) -> frozenset[str]:
         with self._errors("listing images"):
@@ -274,6 +294,20 @@ class Engine:
                     raise EngineError(f"pushing {reference}: {event['error']}")
                 digest = event.get("aux", {}).get("Digest", digest)
         return digest
+
+
+@contextlib.contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Keep two builds from making the same network twice, which older engines allow.
+
+    The lock is on the account's home: nobody else can hold it, and nothing of it stays behind.
+    """
+    descriptor = os.open(Path.home(), os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager
