@@ -71,3 +71,10 @@ def test_accounts_name_the_uid_and_nobody_can_log_in(tmp_path: Path) -> None:
 def test_the_file_is_json_with_a_version(tmp_path: Path) -> None:
     SpecStore(tmp_path).write(STORED)
     assert json.loads((tmp_path / "specs/web.json").read_text())["version"] == 1
+
+
+def test_a_file_that_goes_while_all_are_read_is_left_out(tmp_path: Path) -> None:
+    store = SpecStore(tmp_path)
+    store.write(STORED)
+    (store.specs / "gone.json").symlink_to("nowhere")
+    assert store.load() == {"web": STORED}

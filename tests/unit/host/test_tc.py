@@ -282,10 +282,23 @@ class TestNames:
         tc.release(PORT.port)
         assert kernel.done() == []
 
-    def test_a_port_that_has_gone_is_told(self, kernel: Kernel) -> None:
+    def test_release_takes_the_device_though_the_port_goes_meanwhile(
+        self, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        tc.shape(PORT, "one", Shape(MBIT, MBIT))
+
+        def goes(*_: Any) -> None:
+            kernel.links.pop(PORT.port, None)
+            raise NetlinkError(errno.ENODEV, "No such device")
+
+        monkeypatch.setattr(kernel, f"_{DELETE_QDISC}", goes)
+        tc.release(PORT.port)
+        assert kernel.links == {}
+
+    def test_a_port_that_has_gone_is_told(self, kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
         def gone(*_: Any) -> list[Message]:
             raise NetlinkError(errno.ENODEV, "No such device")
 
-        kernel._38 = gone  # type: ignore[assignment, method-assign]
+        monkeypatch.setattr(kernel, f"_{GET_QDISC}", gone)
         with pytest.raises(HostError, match=r"veth1a2b3c4: its bandwidth cannot be read or limited: .*No such device"):
             tc.read_shape(PORT)
