@@ -264,14 +264,21 @@ class TestRepair:
         one.agent.until(lambda: one.agent.is_open("one"), "the gate")
         assert one.broken("one") == {}
 
-    def test_a_container_that_starts_meanwhile_is_never_open(self, one: Platform) -> None:
-        for _ in range(5):
-            opened = one.agent.state("one").opened_at
-            one.engine.docker("restart", "--time", "0", "one")
-            flush()
-            await_gate_after(one, opened)
-            assert ours() <= tables()
-            assert one.broken("one") == {}
+    def test_a_container_that_starts_meanwhile_is_exposed_no_longer(self, one: Platform) -> None:
+        with arrivals(gateway(one)) as listening:
+            one.converge(connected("one", command=flooding(gateway(one), listening.port)))
+            for _ in range(5):
+                opened = one.agent.state("one").opened_at
+                listening.times.clear()
+                one.engine.docker("restart", "--time", "0", "one")
+                assert listening.times == []
+                flushed = time.monotonic()
+                flush()
+                await_gate_after(one, opened)
+                one.agent.until(lambda: ours() <= tables(), "the tables")
+                time.sleep(2 * EXPOSURE)
+                assert max(listening.times, default=flushed) - flushed < EXPOSURE
+                assert one.broken("one") == {}
 
     def test_a_pause_by_hand_stays_one(self, one: Platform) -> None:
         one.engine.docker("pause", "one")
