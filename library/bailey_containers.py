@@ -30,7 +30,7 @@ options:
     elements: dict
     default: []
   plans:
-    description: Named sets of limits; each has any of the limits that O(containers) has.
+    description: Named sets of limits; each has any of the limits that O(containers) has, and O(containers[].network).
     type: dict
     default: {}
   purge:

@@ -12,104 +12,29 @@ import socket
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from bailey.access_log.files import file_numbers, former
 from bailey.access_log.query import Query, read_log
 from bailey.leases import LeaseWriter, journal
 
-from tests.integration.fixtures.agent import INTERPRETER
+from tests.integration.fixtures.log_yard import (
+    CLOSED,
+    FALSE_MAC,
+    FLOODED,
+    OPEN,
+    RULES,
+    Service,
+    connect,
+    logged_by_the_kernel,
+    send,
+    send_frames,
+    send_raw,
+    until,
+)
 from tests.integration.fixtures.net_yard import CORE, NetYard, YardContainer
-
-GROUP = 6464
-OPEN, CLOSED, FLOODED = 80, 81, 9000
-FALSE_MAC = "02:00:00:00:00:01"
-RULES = f"""
-table inet t {{
- chain input {{
-  type filter hook input priority 0; policy accept;
-  iifname != "br0" accept
-  ct state established,related accept
-  tcp dport {CLOSED} log prefix "bailey deny egress policy" group {GROUP} drop
-  udp dport {FLOODED} counter log prefix "bailey deny egress rate" group {GROUP} drop
-  meta l4proto {{ tcp, udp, icmp, gre }} log prefix "bailey allow" group {GROUP} accept
- }}
- chain output {{
-  type filter hook output priority 0; policy accept;
-  oifname "br0" udp dport 53 log prefix "bailey allow" group {GROUP}
- }}
-}}
-table bridge t {{
- chain prerouting {{
-  type filter hook prerouting priority -300; policy accept;
-  ether saddr {FALSE_MAC} log prefix "bailey deny bridge spoof" group {GROUP} drop
- }}
-}}
-"""
-
-
-def until(condition: Callable[[], object], what: Callable[[], object], seconds: float = 15.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, what()
-        time.sleep(0.02)
-
-
-class Service:
-    """The service on the yard's host, which a test may stop, kill and start again."""
-
-    def __init__(self, yard: NetYard, root: Path) -> None:
-        self._yard, self.run_dir = yard, root / "run"
-        self.log = root / "log/access.json"
-        self.words = root / "words"
-        self.run_dir.mkdir()
-        self.process: subprocess.Popen[str] | None = None
-        self.leases = LeaseWriter(self.run_dir)
-
-    def start(self, *options: str, ready: bool = True) -> None:
-        with self.words.open("w") as words:
-            self.process = self._yard.start(
-                *(INTERPRETER, "-m", "bailey.access_log", f"--run-dir={self.run_dir}", f"--log={self.log}"),
-                *(f"--group={GROUP}", *options),
-                env={**os.environ, "PYTHONPATH": str(CORE)},
-                stderr=words,
-            )
-        if ready:
-            until(lambda: "ready" in self.words.read_text(), self.words.read_text)
-
-    def end(self, number: int = signal.SIGTERM) -> int:
-        assert self.process is not None
-        self.process.send_signal(number)
-        return self.process.wait(15)
-
-    @property
-    def ulogd(self) -> int:
-        assert self.process is not None
-        return int(Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text())
-
-    def entries(self) -> list[dict[str, Any]]:
-        """Return what is in all files, the oldest first."""
-        files = [former(self.log, number) for number in reversed(file_numbers(self.log))]
-        return [json.loads(line) for path in files if path.exists() for line in path.read_text().splitlines()]
-
-    def connections(self, count: int) -> list[dict[str, Any]]:
-        """Wait for so many lines of connections, and return all that are there."""
-        until(lambda: len(self._connections()) >= count, lambda: (self.entries(), self.words.read_text()))
-        return self._connections()
-
-    def _connections(self) -> list[dict[str, Any]]:
-        return [entry for entry in self.entries() if "event" not in entry]
-
-    def dropped(self) -> Counter[str]:
-        found: Counter[str] = Counter()
-        for entry in self.entries():
-            if entry.get("event") == "dropped":
-                found[entry["reason"]] += entry["count"]
-        return found
 
 
 @pytest.fixture
@@ -131,53 +56,6 @@ def service(yard: NetYard, one: YardContainer, tmp_path: Path) -> Service:
     made.leases.take(one.address, "a-web-1", "a", "web")
     made.start()
     return made
-
-
-def send(container: YardContainer, address: str, port: int, count: int = 1, payload: bytes = b"x") -> int:
-    """Send datagrams, and return the port that they came from."""
-
-    def run() -> int:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sending:
-            for _ in range(count):
-                sending.sendto(payload, (address, port))
-            return int(sending.getsockname()[1])
-
-    return container.call(run)
-
-
-def connect(container: YardContainer, address: str, port: int) -> None:
-    def run() -> None:
-        with socket.socket() as connecting:
-            connecting.settimeout(0.3)
-            connecting.connect_ex((address, port))
-
-    container.call(run)
-
-
-def send_raw(container: YardContainer, protocol: int, payload: bytes, address: str) -> None:
-    def run() -> None:
-        with socket.socket(socket.AF_INET, socket.SOCK_RAW, protocol) as sending:
-            sending.sendto(payload, (address, 0))
-
-    container.call(run)
-
-
-def send_frames(container: YardContainer, *frames: bytes) -> None:
-    def run() -> None:
-        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sending:
-            sending.bind(("eth0", 0))
-            for frame in frames:
-                sending.send(b"\xff" * 6 + bytes.fromhex(FALSE_MAC.replace(":", "")) + frame)
-
-    container.call(run)
-
-
-def logged_by_the_kernel(yard: NetYard) -> int:
-    """Return how many packets of a flood the rule has logged."""
-    listed = json.loads(yard.host_run("nft", "--json", "list", "chain", "inet", "t", "input").stdout)
-    rules = [item["rule"]["expr"] for item in listed["nftables"] if "rule" in item]
-    (packets,) = [part["counter"]["packets"] for rule in rules for part in rule if "counter" in part]
-    return int(packets)
 
 
 class TestConnections:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,15 @@ from bailey.host.links import Attachment, bridge_address, find_attachment, is_is
 
 from tests.integration.fixtures.net_yard import Namespace, NetYard, YardContainer
 
-pytest_plugins = ["tests.integration.fixtures.net_yard"]
-
 PORT = 8080
 # Without a rule that asks for it the kernel tracks nothing.
 TRACK = "table ip t { chain c { type filter hook %s priority 0; ct state established counter; }; }"
+
+
+@pytest.fixture
+def yard() -> Iterator[NetYard]:
+    with NetYard() as made:
+        yield made
 
 
 @pytest.fixture

@@ -22,8 +22,6 @@ from bailey.host.tc import PREFIX, Shape, leftovers, read_shape, release, shape
 from tests.integration.fixtures.net_yard import Namespace, NetYard, YardContainer, net_yard
 from tests.integration.fixtures.platform import wait_for
 
-pytest_plugins = ["tests.integration.fixtures.net_yard"]
-
 MBIT = 1_000_000
 PORT = 5000
 # What a full packet is on the wire (with Ethernet's header), and the part of it that TCP carries for its user.
@@ -64,6 +62,12 @@ class Shaped:
     def devices(self) -> list[str]:
         listed = json.loads(self.yard.host_run("ip", "-j", "link", "show", "type", "ifb").stdout)
         return [found["ifname"] for found in listed if found]
+
+
+@pytest.fixture
+def yard() -> Iterator[NetYard]:
+    with NetYard() as made:
+        yield made
 
 
 @pytest.fixture
