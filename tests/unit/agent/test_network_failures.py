@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import json
+import os
+import resource
 from pathlib import Path
 
 import pytest
-from bailey.agent.network import HostNetwork, Standing
-from bailey.leases import LeaseWriter
+from bailey.agent.network import HostNetwork, Joined, Standing, endpoint_of
+from bailey.leases import LeaseWriter, journal
 
 from tests.unit.agent.host_stand_in import CONTAINER, GROUND, ONE, TWO, StandInHost, attachment, joined
 
@@ -42,17 +46,29 @@ def test_whom_nobody_could_make_tables_for_gets_them_by_the_next_repair(
     assert "rebuild one" in host.told()
 
 
-def test_an_address_whose_giving_up_fails_is_cleared_before_the_next_gate(
-    ready: HostNetwork, host: StandInHost, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("writing", ["give_up", "count_unlogged"])
+def test_a_journal_that_cannot_be_written_keeps_nobody_from_leaving(
+    ready: HostNetwork, host: StandInHost, monkeypatch: pytest.MonkeyPatch, writing: str
 ) -> None:
     host.end(joined(ready, host))
+    host.unlogged = {"172.17.0.2": 3}
+    monkeypatch.setattr(LeaseWriter, writing, full)
+    ready.leave("one")
+    assert host.told() == ["drop one", "forget 172.17.0.2", "release veth2"]
+    assert ready.containers == {}
 
+
+def test_an_address_that_could_not_be_given_up_is_cleared_before_the_next_gate(
+    ready: HostNetwork, host: StandInHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joined(ready, host)
+    pid = host.run(attachment())
     with monkeypatch.context() as patch:
         patch.setattr(LeaseWriter, "give_up", full)
         with pytest.raises(OSError, match="No space"):
-            ready.leave("one")
+            ready.join(TWO, pid, CONTAINER)
     host.told()
-    ready.join(TWO, host.run(attachment()), CONTAINER)
+    ready.join(TWO, pid, CONTAINER)
     assert "forget 172.17.0.2" in host.told()
 
 
@@ -65,3 +81,53 @@ def test_a_join_that_cannot_be_written_down_leaves_no_descriptor(
     with pytest.raises(OSError, match="No space"):
         ready.join(ONE, pid, CONTAINER)
     assert len(sorted(Path("/proc/self/fd").iterdir())) == len(before)
+
+
+def test_where_nobody_is_nothing_is_missing(network: HostNetwork, host: StandInHost) -> None:
+    host.ground = None
+    network.take_over([])
+    assert network.in_force
+
+
+def test_a_bridge_gets_its_settings_only_once_its_tables_stand(network: HostNetwork, host: StandInHost) -> None:
+    host.refuses, host.broken = {"rebuild"}, ["ipv4/ip_forward"]
+    network.take_over([])
+    assert host.broken == ["ipv4/ip_forward"]
+    host.refuses = set()
+    network.take_over([])
+    assert host.broken == []
+
+
+@pytest.mark.parametrize("by", ["a refused change", "another bridge"])
+def test_however_tables_are_made_again_what_is_not_logged_is_counted_anew(
+    ready: HostNetwork, host: StandInHost, tmp_path: Path, by: str
+) -> None:
+    joined(ready, host)
+    host.unlogged = {"172.17.0.2": 5}
+    list(ready.tidy())
+    if by == "another bridge":
+        host.ground = (*GROUND[:2], "02:42:00:00:00:99")
+    else:
+        host.refuses = {"put two"}
+    ready.join(TWO, host.run(attachment(3)), CONTAINER)
+    host.unlogged = {"172.17.0.2": 7}
+    list(ready.tidy())
+    lines = map(json.loads, journal(tmp_path).read_text().splitlines())
+    assert [line["unlogged"] for line in lines if "unlogged" in line] == [5, 7]
+
+
+def test_an_end_is_seen_though_the_agent_has_very_many_descriptors(
+    host: StandInHost, request: pytest.FixtureRequest
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 4096), hard))
+    request.addfinalizer(lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard)))
+    pid = host.run()
+    low = os.pidfd_open(pid)
+    high = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, 2000)
+    for descriptor in (low, high):
+        request.addfinalizer(lambda opened=descriptor: os.close(opened))
+    run = Joined(endpoint_of(ONE, attachment()), attachment(), CONTAINER, high)
+    assert not run.ended
+    host.end(pid)
+    assert run.ended

@@ -47,6 +47,11 @@ class TestSettings:
         (root / name).unlink()
         assert broken_settings("br0", root) == broken
 
+    def test_where_the_kernel_notes_no_times_the_rest_is_set(self, root: Path) -> None:
+        (root / TIMESTAMP).unlink()
+        assert apply_settings("br0", root) == [PROXY, FORWARDS, FORWARDING]
+        assert not (root / TIMESTAMP).exists()
+
     def test_any_other_value_does_not_hold(self, root: Path) -> None:
         apply_settings("br0", root)
         (root / FORWARDING).write_text("2\n")

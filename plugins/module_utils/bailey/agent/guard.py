@@ -107,7 +107,7 @@ class Guard:
 
     def _repair(self) -> None:
         begun = time.monotonic()
-        suspicions, self._suspicions = self._suspicions, []
+        suspicions = [self._suspicions.pop(0) for _ in range(len(self._suspicions))]  # another thread may add one
         reason = suspicions[0][0] if suspicions else "somebody else has changed its tables"
         before = [time.time() - _UNNOTICED_SECONDS] if self._well is None else [self._well]
         self._well = min(before + [well for _, well in suspicions])
@@ -170,9 +170,10 @@ class Guard:
     def _noted(self) -> list[str]:
         try:
             content = json.loads(read_text(self._note) or "{}")
-            return list(content["containers"]) if content["version"] == _VERSION else []
-        except (ValueError, LookupError, TypeError):  # none of ours, or none at all
+            found = content["containers"] if content["version"] == _VERSION else []
+        except (ValueError, LookupError, TypeError, RecursionError):  # none of ours, or none at all
             return []
+        return found if isinstance(found, list) and all(isinstance(item, str) for item in found) else []
 
 
 def _stands_still(group: Group) -> bool:

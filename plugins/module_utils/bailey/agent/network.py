@@ -146,7 +146,10 @@ class HostNetwork:
             if firewall is not None:
                 self._count_unlogged(firewall)
                 self._drop(firewall, name)
-            self._forget(joined)
+            try:
+                self._forget(joined)
+            except (BaileyError, OSError) as error:  # whoever has the address next says so in the journal, or waits
+                LOG.error("%s: the journal cannot be written: %s", name, error)
         self._forget_stale(address)
         release(joined.attachment.port)
 
@@ -218,6 +221,8 @@ class HostNetwork:
             LOG.warning("%s cannot be taken out of the firewall: %s", name, error)
 
     def _rebuild(self, firewall: Firewall) -> None:
+        if self._firewall is not None:
+            self._count_unlogged(self._firewall)
         firewall.rebuild(self._endpoints())
         self._unlogged.clear()  # the kernel counts anew
 
@@ -307,15 +312,13 @@ class HostNetwork:
     def _count_unlogged(self, firewall: Firewall) -> None:
         """Write down how many connections the log's bound has kept out of it since the last time."""
         try:
-            counts = firewall.unlogged()
-        except HostError as error:  # somebody has taken the tables away; the guard knows
-            LOG.warning("what was not logged cannot be read: %s", error)
-            return
-        for address, count in counts.items():
-            new = count - self._unlogged.get(address, 0)
-            if new > 0:
-                self._leases.count_unlogged(address, new)
-            self._unlogged[address] = count
+            for address, count in firewall.unlogged().items():
+                new = count - self._unlogged.get(address, 0)
+                if new > 0:
+                    self._leases.count_unlogged(address, new)
+                self._unlogged[address] = count
+        except (BaileyError, OSError) as error:  # the tables are gone, which the guard knows, or there is no room
+            LOG.info("what was not logged cannot be counted: %s", error)
 
 
 def present_links() -> set[str]:
