@@ -13,6 +13,7 @@ from bailey.firewall.checks import BASE_CHAINS
 from bailey.firewall.owner import Firewall, remove_tables
 from bailey.firewall.policy import BRIDGE, INET
 from bailey.host.netlink import NetlinkError
+from bailey.host.nft_read import Contents
 from bailey.host.nft_read import Element as Held
 
 from tests.unit.firewall.things import SETTINGS, allow, endpoint
@@ -31,6 +32,7 @@ class Kernel:
         self.missing: set[tuple[str, str]] = set()
         self.generations = 0
         self.looked: list[str] = []
+        self.held = ["forward"]
 
     # As Nft.
 
@@ -58,6 +60,9 @@ class Kernel:
             return None
         chain = {"connections": "connections_1024", "egress": "policy_ada-web-1"}.get(name, "")
         return Standing(key, {}, chain) if name not in ("ingress", "tohost") else None
+
+    def contents(self, _family: int) -> Contents:
+        return Contents(chains=dict.fromkeys(self.held, b""), rules={name: [] for name in self.held})
 
     def all_elements(self, _family: int, _name: str) -> list[Held]:
         raise NetlinkError(2, "No such file or directory")
@@ -233,3 +238,32 @@ def test_tables_that_were_there_are_told(kernel: Kernel) -> None:
     assert kernel.ran == ["delete table inet bailey", "delete table bridge bailey"]
     kernel.refuses = "bailey"
     assert not remove_tables("bailey")
+
+
+class TestDifferences:
+    @pytest.fixture(autouse=True)
+    def meant(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """What is meant is one chain; return the commands of which that was asked."""
+        asked: list[str] = []
+
+        def meant_contents(_table: str, commands: str) -> dict[str, Contents]:
+            asked.append(commands)
+            return dict.fromkeys((INET, BRIDGE), Contents(chains={"forward": b""}, rules={"forward": []}))
+
+        monkeypatch.setattr(owner, "meant_contents", meant_contents)
+        return asked
+
+    def test_tables_that_were_alike_are_compared_again_once_any_rule_has_changed(
+        self, firewall: Firewall, kernel: Kernel, meant: list[str]
+    ) -> None:
+        assert firewall.differences() == firewall.differences() == []
+        assert len(meant) == 1
+        kernel.generations += 1
+        kernel.held = ["forward", "x"]
+        assert firewall.differences() == [f"{family} bailey: chain x should not be there" for family in (INET, BRIDGE)]
+
+    def test_tables_that_differ_are_compared_each_time(self, firewall: Firewall, kernel: Kernel) -> None:
+        kernel.held = []
+        assert len(firewall.differences()) == len(firewall.differences()) == 2
+        kernel.held = ["forward"]
+        assert firewall.differences() == []

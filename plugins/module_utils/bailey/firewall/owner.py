@@ -39,6 +39,7 @@ class Firewall:
         # Which of the shared chains were not as they should be, and at which generation of the kernel's rules that was.
         self._broken: list[tuple[str, str]] = []
         self._seen = -1
+        self._compared = -1  # the generation at which the whole of both tables was found to be as it should be
         self._lock = threading.Lock()
 
     @property
@@ -144,13 +145,21 @@ class Firewall:
         return self._broken
 
     def differences(self) -> list[str]:
-        """Compare the whole of both tables with what is meant, and return what differs. See meant_contents."""
+        """Compare the whole of both tables with what is meant, and return what differs. See meant_contents.
+
+        Where no rule of this network namespace has changed since they were last found to be alike, nothing is read.
+        """
         with self._lock:
+            generation = self._reader.generation()
+            if generation == self._compared:
+                return []
             commands = self._meant(self._model)
             held = {name: self._reader.contents(family) for name, family in FAMILIES.items()}
         table = self._settings.table
         meant = meant_contents(table, commands)
-        return [line for name in FAMILIES for line in differences(f"{name} {table}", meant[name], held[name])]
+        found = [line for name in FAMILIES for line in differences(f"{name} {table}", meant[name], held[name])]
+        self._compared = -1 if found else generation
+        return found
 
     def unlogged(self) -> dict[str, int]:
         """Return by address how many packets were not logged, for the bound on the log's rate, since it is in force."""
