@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import socket
+from itertools import pairwise
 from pathlib import Path
 
 from ..errors import CommandError, HostError, UnsupportedError
@@ -93,6 +95,25 @@ def forward_no_more_than_rules_allow() -> None:
 def engines_of_this_network() -> list[int]:
     """Return every dockerd that shares this host's network, and so its firewall's chains."""
     return [pid for pid in pids() if program_of(pid) == "dockerd" and argv_of(pid) and in_our_namespace(pid, "net")]
+
+
+def shares_chains() -> bool:
+    """Say whether another engine of this network keeps rules in the chains that all engines share."""
+    return any(_keeps_rules(pid) for pid in engines_of_this_network())
+
+
+def _keeps_rules(pid: int) -> bool:
+    """Say whether an engine writes rules, which it does unless its command line or its configuration forbids it."""
+    argv = [word for given in argv_of(pid) for word in given.split("=", 1)]
+    options = dict(pairwise(argv))
+    if options.get("--iptables") == "false":
+        return False
+    config = options.get("--config-file", "/etc/docker/daemon.json")
+    try:
+        declared = json.loads(read_text(Path(f"/proc/{pid}/root{config}")) or "{}")
+        return bool(declared.get("iptables", True))
+    except (ValueError, AttributeError):
+        return True
 
 
 def containerd_runs() -> bool:

@@ -20,7 +20,7 @@ from ..host.mounts import read_mounts
 from ..host.processes import argv_of, in_our_namespace, parent_of, pids, program_of
 from ..host.runit import remove_if_empty, wait_for
 from .claim import Places, Record
-from .kernel import engines_of_this_network, restore_kernel_settings
+from .kernel import engines_of_this_network, restore_kernel_settings, shares_chains
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -42,7 +42,7 @@ def remove_remains(places: Places, record: Record) -> Differences:
     _end_processes(found)
     bridges = bridges_of(data_root)
     _unmount(places, data_root if ours else data_root / "containers", found)
-    _remove_rules(bridges, alone=alone, found=found)
+    _remove_rules(bridges, alone=not shares_chains(), found=found)
     _remove_links(bridges, found)
     if alone:
         for name, before, after in restore_kernel_settings(record.found.kernel):
