@@ -61,7 +61,7 @@ def test_everything_at_once() -> None:
         connections=512,
         same_tenant=True,
         rules=(
-            Rule("allow", cidr=IPv4Network("10.1.0.0/16"), protocol="tcp", ports=((5432, 5432), (8000, 8100))),  # type: ignore[arg-type] # a tuple equals its named one
+            Rule("allow", cidr=IPv4Network("10.1.0.0/16"), protocol="tcp", ports=((5432, 5432), (8000, 8100))),
             Rule("allow", "ingress", app=AppRef("alice", "web")),
             Rule("allow", host=True, protocol="udp", ports=(PortRange(123, 123),)),
             Rule("deny", app=AppRef("ada", "api"), protocol="icmp"),

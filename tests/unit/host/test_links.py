@@ -173,7 +173,7 @@ class TestPorts:
 
     def test_interfaces_of_a_kind(self, stage: Stage) -> None:
         stage.host.answers[GET_LINK] = known(link(2, "docker0", BRIDGE), link(3, "ifb9", {18: {1: "ifb"}}))
-        assert [found.name for found in links.links(stage.host, kind="ifb")] == ["ifb9"]  # type: ignore[arg-type]
+        assert [found.name for found in links.links(stage.host, kind="ifb")] == ["ifb9"]
 
 
 class TestBridges:

@@ -57,7 +57,7 @@ class Wire:
 
 
 def wired(wire: Wire, groups: int = 0) -> Netlink:
-    return Netlink(groups=groups, make=lambda *_: wire)  # type: ignore[arg-type]
+    return Netlink(groups=groups, make=lambda *_: wire)
 
 
 def done(sequence: int, _data: bytes) -> list[bytes]:
