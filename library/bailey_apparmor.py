@@ -60,7 +60,7 @@ EXAMPLES = r"""
       profile bailey-batch flags=(attach_disconnected, mediate_deleted) {
         network inet stream,
         /** mrix,
-        /work/** rw,
+        /jobs/** rw,
       }
 
 - name: Only log what it would refuse

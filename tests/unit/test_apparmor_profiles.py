@@ -212,7 +212,7 @@ STACK = "bailey-tenant//&bailey-tenant-program"
 STATIC = "bailey-static//&bailey-static-program"
 
 
-@pytest.mark.parametrize("end", ["", "//&crun", "//&runc", "//&unconfined"])
+@pytest.mark.parametrize("end", ["", "//&crun", "//&runc", "//&unconfined", "//&crun//&unconfined"])
 def test_wshd_signals_what_it_starts_and_not_the_other_way(compiled: dict[str, Rules], end: str) -> None:
     above, below = compiled["bailey-tenant"], compiled["bailey-tenant-program"]
     init, stack = f"bailey-tenant{end}", f"{STACK}{end}"
