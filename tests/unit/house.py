@@ -34,6 +34,7 @@ LAYERS: tuple[frozenset[str], ...] = (
         }
     ),
     frozenset({"host"}),
+    frozenset({"lockdown"}),
     frozenset({"agent_files", "instance_state", "leases"}),
     frozenset({"agent_client", "backends", "wsh"}),
     frozenset({"admission", "enforcement", "firewall", "planning", "store", "uids"}),
