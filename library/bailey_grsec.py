@@ -138,6 +138,12 @@ features:
       reason: ""
       means:
         - {kind: sysctl, name: kernel.dmesg_restrict, wanted: "1", found: "1", status: enforced, reason: ""}
+summary:
+  description: How many features are enforced, and a line for each one that is not.
+  returned: success
+  type: list
+  elements: str
+  sample: ["41 of 42 features are enforced", "ptrace: unsupported: this kernel has no kernel.yama.ptrace_scope"]
 table:
   description: The same as text, one feature a line.
   returned: success
@@ -157,7 +163,7 @@ def handle(params: dict[str, Any], check_mode: bool) -> Outcome:
         done = soften(check=check_mode)
     else:
         done = harden({name: value for name, value in params.items() if name != "state"}, check=check_mode)
-    values = {"features": [row.as_json() for row in done.rows], "table": done.table}
+    values = {"features": [row.as_json() for row in done.rows], "summary": done.summary, "table": done.table}
     return Outcome(done.differences, values, done.warnings)
 
 

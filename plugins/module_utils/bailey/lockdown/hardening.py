@@ -43,6 +43,13 @@ class Hardened:
         """Return the report as text."""
         return table(self.rows)
 
+    @property
+    def summary(self) -> list[str]:
+        """Return how many features are enforced, and a line for each one that is not."""
+        rest = [row for row in self.rows if row.status is not Status.ENFORCED]
+        head = f"{len(self.rows) - len(rest)} of {len(self.rows)} features are enforced"
+        return [head, *(f"{row.feature}: {row.status.value}: {row.reason}" for row in rest)]
+
 
 class Places:
     """The files of a host below `root`. The drop-in's name makes it the last but the tenants' network's own."""
