@@ -197,6 +197,11 @@ def test_an_operators_own_settings_are_set_reported_and_put_back(host: Path) -> 
     assert setting(host, "kernel/yama/ptrace_scope") == "1"
 
 
+def test_a_directory_is_no_setting(host: Path) -> None:
+    done = harden({"sysctls": {"net.ipv4.conf": 1}}, check=False, root=host)
+    assert row(done, "sysctls").reason == "this kernel has no net.ipv4.conf"
+
+
 def test_a_weaker_value_of_the_operators_is_a_conflict_and_not_called_enforced(host: Path) -> None:
     done = harden({"sysctls": {"kernel.kptr_restrict": 1}}, check=False, root=host)
     assert setting(host, "kernel/kptr_restrict") == "1"

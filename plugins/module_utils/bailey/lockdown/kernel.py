@@ -61,12 +61,14 @@ class Kernel:
     def read(self, place: str) -> str | None:
         """Return a setting with its white space as one blank each, None where the kernel has none of that name.
 
-        What can only be written is read as an empty value. Raises OSError where it cannot be read otherwise.
+        What can only be written is read as an empty value; a directory is no setting.
         """
         try:
             text = read_text(self.settings / place)
         except PermissionError:
             return ""
+        except IsADirectoryError:
+            return None
         return None if text is None else " ".join(text.split())
 
     def write(self, place: str, value: str) -> None:
