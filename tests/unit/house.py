@@ -34,11 +34,12 @@ LAYERS: tuple[frozenset[str], ...] = (
         }
     ),
     frozenset({"host"}),
+    frozenset({"lockdown"}),
     frozenset({"agent_files", "instance_state", "leases"}),
     frozenset({"agent_client", "backends", "wsh"}),
     frozenset({"admission", "enforcement", "firewall", "planning", "store", "uids"}),
     frozenset({"carry", "hosts", "inventory", "reconcile", "table"}),
-    frozenset({"access_log", "agent", "engine", "images", "lockdown", "registry"}),
+    frozenset({"access_log", "agent", "engine", "images", "registry"}),
 )
 # What the core may import beyond the standard library, and where.
 LIBRARIES = {"docker": ("images",)}

@@ -1,1 +1,1 @@
-"""What a host and its kernel are told to refuse to tenants beyond their limits."""
+"""What closes a host down beyond its containers' own limits: kernel features and mandatory access control."""
