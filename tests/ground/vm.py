@@ -58,7 +58,7 @@ _FETCHED = """
     ulogd2 ulogd2-json unattended-upgrades yara
 """
 _NETWORK = "auto lo\\niface lo inet loopback\\nauto ens3\\niface ens3 inet dhcp\\n"
-_GRUB = "GRUB_TIMEOUT=0\\nGRUB_DISABLE_OS_PROBER=true\\nGRUB_TERMINAL=serial\\nGRUB_CMDLINE_LINUX=\"console=ttyS0\"\\n"
+_GRUB = 'GRUB_TIMEOUT=0\\nGRUB_DISABLE_OS_PROBER=true\\nGRUB_TERMINAL=serial\\nGRUB_CMDLINE_LINUX="console=ttyS0"\\n'
 SYSTEM = RootFs(
     "bailey-test/vm:1",
     tuple(f"{_SERVER} {_SLOW}".split()),
@@ -119,7 +119,7 @@ class Image:
             file.truncate(_DISK_BYTES)
         command(["sfdisk", "--quiet", str(unfinished)], stdin="label: dos\nstart=1MiB, type=83, bootable\n")
         with _file_system(unfinished) as (root, identity):
-            command(["tar", "--extract", "--numeric-owner", "--xattrs", "-C", str(root), "-f", str(archive)], timeout=600)
+            command(["tar", "--extract", "--numeric-owner", "--xattrs", f"--directory={root}", f"--file={archive}"])
             self._let_in(root)
             shutil.copyfile(_tenants_base(), root / "srv/base.tar")
             (root / "etc/fstab").write_text(f"UUID={identity} / ext4 errors=remount-ro 0 1\n")
@@ -242,8 +242,9 @@ class Machine:
         self.image.ensure()
         shutil.rmtree(self.directory, ignore_errors=True)
         self.directory.mkdir(mode=0o700, parents=True)
-        command(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(self.image.disk), self._disk("root")])
-        command(["qemu-img", "create", "-q", "-f", "qcow2", self._disk("tenants"), str(_TENANTS_BYTES)])
+        make = ["qemu-img", "create", "-q", "-f", "qcow2"]
+        command([*make, "-F", "raw", "-b", str(self.image.disk), self._disk("root")])
+        command([*make, self._disk("tenants"), str(_TENANTS_BYTES)])
         (self.directory / "port").write_text(str(_free_port()))
         (self.directory / "key").symlink_to(self.image.key)
         command(self._emulator())
@@ -269,7 +270,7 @@ class Machine:
         ]
 
     def wait(self) -> None:
-        """Wait until its ssh lets the account in and its init has settled. Raises GroundError with the console's end."""
+        """Wait until its ssh lets the account in and its init has settled; GroundError shows the console's end."""
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline and self.pid is not None:
             state = self.ssh("systemctl is-system-running --wait", check=False, timeout=120).strip()
@@ -277,7 +278,7 @@ class Machine:
                 return
             time.sleep(1)
         console = (self.directory / "console.log").read_text(errors="replace")
-        raise GroundError(f"{self.name} is not up after {_START_SECONDS:g} s; its console ends with:\n{console[-3000:]}")
+        raise GroundError(f"{self.name} is not up after {_START_SECONDS:g} s; its console ends:\n{console[-3000:]}")
 
     def ssh(self, words: str, *, check: bool = True, timeout: float = 120.0) -> str:
         """Run a shell command as the account and return what it printed."""
