@@ -12,14 +12,26 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from bailey import enforcement
-from bailey.host import mounts, proc
+from bailey import enforcement, lockdown
+from bailey.host import mounts, namespaces, proc
 from bailey.host.cgroup import Hierarchy
 
 RECORDED = Path(__file__).with_name("recorded") / "cgroup-v1"
 CONTAINER = "e58710172dc792c3ffd3e08b692576e8781ae8423e05bcc789e2b3a632781015"
 INIT = 859
-CONTROLLERS = ("memory", "cpu", "cpuacct", "cpuset", "pids", "blkio", "freezer")
+CONTROLLERS = ("memory", "cpu", "cpuacct", "cpuset", "pids", "blkio", "freezer", "devices")
+# Of the paths that the platform covers, and of those that it makes read-only, the ones that the recorded kernel had.
+PATHS = (
+    "/proc/acpi",
+    "/proc/keys",
+    "/proc/timer_list",
+    "/sys/firmware",
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+)
+NAMESPACES = {"cgroup": 1, "ipc": 2, "mnt": 3, "net": 4, "pid": 5, "user": 6, "uts": 7}
 DECLARED: dict[str, object] = {
     "user": 200_000,
     "network_mode": "none",
@@ -58,14 +70,34 @@ class Kernel:
         assert old in text, f"{name} has no {old!r}"
         self.path(name).write_text(text.replace(old, new))
 
+    def share(self, namespace: str) -> None:
+        """Have the container share a namespace with the host."""
+        link = self.proc / str(INIT) / "ns" / namespace
+        link.unlink()
+        link.symlink_to(f"{namespace}:[{NAMESPACES[namespace]}]")
+
 
 def lay_out(root: Path, monkeypatch: pytest.MonkeyPatch) -> Kernel:
     """Lay the recorded files out, and let the core's readers look there."""
     for controller in CONTROLLERS:
         shutil.copytree(RECORDED / controller, root / controller / "docker" / CONTAINER)
     shutil.copytree(RECORDED / "proc", root / "proc")
-    monkeypatch.setattr(enforcement, "find_init", partial(proc.find_init, proc=root / "proc"))
-    monkeypatch.setattr(enforcement, "read_rlimits", partial(proc.read_rlimits, proc=root / "proc"))
-    monkeypatch.setattr(enforcement, "read_mounts", partial(mounts.read_mounts, proc=root / "proc"))
+    for pid in ("self", INIT):
+        (root / "proc" / str(pid) / "ns").mkdir(parents=True)
+        for kind, number in NAMESPACES.items():
+            its = number + (100 if pid == INIT and kind not in ("cgroup", "user") else 0)
+            (root / "proc" / str(pid) / "ns" / kind).symlink_to(f"{kind}:[{its}]")
+    for module, read in (
+        (enforcement, proc.find_init),
+        (enforcement, proc.read_process),
+        (enforcement, proc.read_rlimits),
+        (enforcement, mounts.read_mounts),
+        (enforcement, mounts.resolve_inside),
+        (lockdown, mounts.resolve_inside),
+        (enforcement, namespaces.own_namespaces),
+    ):
+        monkeypatch.setattr(module, read.__name__, partial(read, proc=root / "proc"))
+    monkeypatch.setattr(lockdown, "PROC", root / "proc")
+    monkeypatch.setattr(enforcement, "present", lambda paths: frozenset(paths) & frozenset(PATHS))
     hierarchy = Hierarchy(1, {controller: root / controller for controller in CONTROLLERS})
     return Kernel(root, hierarchy, root / "proc")

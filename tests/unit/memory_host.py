@@ -21,6 +21,7 @@ from bailey.host.quota import Quota, Volume
 from bailey.instance_state import OPEN, InstanceState, write_state
 from bailey.limits import Limits, LogLimit
 from bailey.planning import Action, Presence, find_presences, plan_instance, plan_removal
+from bailey.rlimits import KINDS
 from bailey.spec import STARTED, parse_spec
 from bailey.store import SpecStore
 
@@ -68,7 +69,7 @@ class MemoryEngine(Backend):
         ]
 
     def capabilities(self) -> Capabilities:
-        return Capabilities("1", frozenset(), 0, False, True, frozenset(), {})
+        return Capabilities("1", frozenset(), 0, False, True, frozenset(KINDS), {})
 
     def has_image(self, reference: str) -> bool:
         return bool(reference)
@@ -124,6 +125,10 @@ class MemoryEngine(Backend):
 
     def log_tail(self, container_id: str, lines: int) -> Sequence[str]:
         raise NotImplementedError(container_id, lines)
+
+    @property
+    def socket(self) -> Path:
+        return Path("/run/engine.sock")
 
     def client(self) -> Sequence[str]:
         return ("engine",)

@@ -160,6 +160,27 @@ def test_nothing_changes_before_everything_is_valid(
     assert one.host.store.load() == {}
 
 
+def test_an_exception_is_the_hosts_to_make(one: OneHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    grants: list[str] = []
+    one.quota.mount = SimpleNamespace(options=frozenset())
+    monkeypatch.setattr(reconcile, "check_grants", lambda spec, *_arguments: grants.append(spec.name))
+    for policy in ({}, {"b": frozenset({"root"})}, {"a": frozenset({"engine-socket"})}):
+        with pytest.raises(InvalidValueError, match=r"a\.user: 0 is not valid; .* names root for a or ada/web$"):
+            one.converge(declared("a", app="web", user=0), policy=policy)
+        with pytest.raises(InvalidValueError, match=r"a\.user"):
+            preview(Request([declared("a", app="web", user=0)], {}, UIDS, policy=policy))
+    assert one.host.store.load() == {}
+    assert grants == []
+    report = one.converge(declared("a", app="web", user=0), declared("b"), policy={"ada/web": frozenset({"root"})})
+    assert actions(report) == {"a": Action.CREATE, "b": Action.CREATE}
+    stored = one.host.store.load()
+    assert (stored["a"].uid, stored["a"].canonical["exceptions"]) == (0, ["root"])
+    assert "exceptions" not in stored["b"].canonical
+    assert grants == ["a"]
+    with pytest.raises(InvalidValueError, match=r"a\.user: 2\d{3} is not valid; allowed: 0, whose the data"):
+        one.converge(declared("a", app="web"), declared("b"))
+
+
 def test_what_does_not_fit_beside_what_stays_is_refused(one: OneHost) -> None:
     one.converge(declared("a", mem_limit="600M"))
     with pytest.raises(AdmissionError, match="2 instances declare mem_limit 1200M together"):

@@ -9,7 +9,7 @@ import pytest
 from bailey import seccomp
 from bailey.host.quota_btrfs import BtrfsQuota
 from bailey.host.quota_xfs import XfsQuota
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 PROFILE = seccomp.profile()
@@ -142,12 +142,30 @@ def test_in_a_refused_family_only_the_named_requests_pass(family: int, number: i
 
 
 @given(
-    st.integers(0, 255).filter(lambda byte: byte not in (0x94, 0x58, 0x66)),
+    st.integers(0, 255).filter(lambda byte: byte not in (0x94, 0x58, 0x66, 0x54)),
     st.integers(0, 255),
     st.integers(0, 1 << 16),
 )
 def test_in_every_other_family_all_requests_pass(family: int, number: int, upper: int) -> None:
     assert allowed("ioctl", 3, upper << 16 | family << 8 | number)
+
+
+@given(st.integers(0, 255), st.integers(0, 1 << 16), st.integers(0, 1 << 31))
+@example(0x12, 0, 0)
+@example(0x1C, 0, 1)
+@example(0x13, 0, 0)
+def test_of_a_terminals_requests_only_typing_into_it_is_refused(number: int, upper: int, beyond: int) -> None:
+    request = beyond << 32 | upper << 16 | 0x5400 | number
+    assert allowed("ioctl", 3, request) == (number not in (0x12, 0x1C))
+
+
+def test_roots_filter_is_the_same_without_what_is_counted_by_user() -> None:
+    plain, roots = (
+        {name for rule in made["syscalls"] for name in rule["names"]}
+        for made in (PROFILE, seccomp.profile(is_root=True))
+    )
+    assert plain - roots == {"inotify_init", "inotify_init1"}
+    assert roots < plain
 
 
 def _matching(byte: int, pairs: list[tuple[int, int]]) -> int:

@@ -12,8 +12,9 @@ from .host.proc import read_meminfo
 from .host.quota import Quota
 from .limits import Limits
 from .network import AppRef
+from .ports import Port
 from .rlimits import Rlimit
-from .spec import BRIDGE, Port, Spec
+from .spec import BRIDGE, Spec
 from .units import NANO, format_cpus, format_cpuset, format_size
 
 # BR_MAX_PORTS in net/bridge/br_private.h is 1024, and number 0 is no port's.

@@ -14,6 +14,7 @@ from .agent_files import AgentFiles
 from .backends.base import Backend, Blueprint, Container, EngineMount
 from .enforcement import read_container
 from .errors import BaileyError, EnforcementError, HostError
+from .grants import supplementary_groups
 from .host.cgroup import Hierarchy
 from .host.quota import Quota, Volume
 from .names import BOOT_DIRECTORY, CONTAINER_DIRECTORY, LABEL_HASH, LABEL_NAME, PREDECESSOR_SUFFIX
@@ -163,8 +164,11 @@ class Carrier:
         mounts.extend(EngineMount(source, target, read_only=True) for target, source in accounts.items())
         mounts.append(EngineMount(self._host.files.wsh_dir, CONTAINER_DIRECTORY, read_only=True))
         mounts.append(EngineMount(self._host.files.make_boot_directory(spec.name), BOOT_DIRECTORY, read_only=True))
+        if spec.socket is not None:
+            mounts.append(EngineMount(Path(spec.socket.source).resolve(), spec.socket.target, read_only=True))
         labels = {LABEL_NAME: spec.name, LABEL_HASH: spec.recreate_hash()}
-        return Blueprint(spec, spec.name, spec.uid, mounts, self._host.io_devices, labels)
+        groups = sorted(supplementary_groups(spec))
+        return Blueprint(spec, spec.name, spec.uid, mounts, self._host.io_devices, labels, groups)
 
     def _apply(self, container: str, held: Held) -> None:
         """Have the agent bring a living container to its spec; what does not hold is an error that names each limit."""

@@ -66,6 +66,7 @@ class Instance:
             "status": self.container.status if self.container else "",
             "uid": self.stored.uid,
             "addresses": [port.address for port in self.spec.ports],
+            "exceptions": sorted(self.spec.exceptions),
             "declared": redact(self.stored.canonical),
             "checks": [vars(check) for check in self.checks],
             "enforced": self.is_open and bool(self.checks) and all(check.holds for check in self.checks),

@@ -24,7 +24,9 @@ from .carry import Carrier, Host
 from .changes import Differences
 from .enforcement import Check, checks, read_container
 from .errors import AdmissionError, BaileyError, EngineError, InvalidValueError
+from .exceptions import Policy, check_policy
 from .fields import Fields
+from .grants import check_grants
 from .host.quota import Volume
 from .instance_state import InstanceState, read_states
 from .inventory import read_network
@@ -47,6 +49,7 @@ class Request:
     purge: bool = False
     overcommit: Overcommit = field(default_factory=Overcommit)
     workers: int = 8
+    policy: Policy = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,9 @@ def reconcile(request: Request, host: Host, *, check_mode: bool = False) -> Repo
     for spec in desired.specs.values():
         check_host(spec, ground)
     desired = _with_uids(desired, stored, volumes, request.uids)
+    for spec in desired.specs.values():
+        if spec.exceptions:
+            check_grants(spec, host.backend.socket, host.quota.mount.options)
     presences = _find(host, desired)
     plans = _plan(desired, request.purge, presences, stored, volumes, host)
     report = Report(plans, _kept_volumes(plans, volumes, host.remove_volumes))
@@ -139,7 +145,9 @@ def _read(request: Request) -> _Desired:
             absent.append(name)
         else:
             states[name] = state
-            specs[name] = parse_spec({key: fields.get(key) for key in SPEC_FIELDS}, request.plans, where)
+            spec = parse_spec({key: fields.get(key) for key in SPEC_FIELDS}, request.plans, where)
+            check_policy(name, f"{spec.tenant}/{spec.app}", spec.exceptions, request.policy)
+            specs[name] = spec
     check_ports(specs.values())
     check_bridge(specs.values())
     return _Desired(specs, states, absent)

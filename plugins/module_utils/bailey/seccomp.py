@@ -6,7 +6,8 @@ io_uring, fanotify and userfaultfd, which a hosted app does without and whose ke
 
 One thing it does that no engine's default does: it refuses the ioctl requests by which an ordinary user
 leaves his disk quota, namely making a btrfs subvolume inside his directory (a quota group of its own, without
-a limit) and changing an XFS project id. ioctl(2)'s request holds its family in bits 8 to 15.
+a limit) and changing an XFS project id. ioctl(2)'s request holds its family in bits 8 to 15. It also refuses to push
+input into a terminal: who attaches to one, an operator say, would type what a tenant wants.
 """
 
 from __future__ import annotations
@@ -55,26 +56,34 @@ _ALLOWED = (
 )
 # fmt: on
 
+_COUNTED_BY_USER = frozenset(("inotify_init", "inotify_init1"))  # fs.inotify.max_user_instances
 # CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET, include/uapi/linux/sched.h.
 _NAMESPACE_FLAGS = 0x7E020000
 # PER_LINUX, PER_LINUX32 and UNAME26 with either, and the query that changes nothing.
 _PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
 # AF_UNIX, AF_INET, AF_INET6 and AF_NETLINK; not the kernel's crypto, virtual machines' or raw packet sockets.
 _SOCKET_FAMILIES = (1, 2, 10, 16)
+# Pushing input into a terminal, TIOCSTI, and a console's own requests, TIOCLINUX, which can do the same.
+_TERMINAL_FAMILY, _REFUSED_TERMINAL = 0x54, frozenset((0x12, 0x1C))
 # ioctl families that are refused as a whole: btrfs (0x94), XFS ('X') and the generic file attributes ('f') ...
 _REFUSED_IOCTL_FAMILIES = frozenset((0x94, 0x58, 0x66))
 # ... but for these: FICLONE, FICLONERANGE, FIDEDUPERANGE; FS_IOC_GETFLAGS, FS_IOC_FIEMAP, FS_IOC_FSGETXATTR.
 _ALLOWED_IOCTLS = (0x40049409, 0x4020940D, 0xC0189436, 0x80086601, 0xC020660B, 0x801C581F)
 
 
-def profile() -> dict[str, Any]:
-    """Return the profile; the engine takes its JSON text as the value of `seccomp=`."""
+def profile(*, is_root: bool = False) -> dict[str, Any]:
+    """Return the profile; the engine takes its JSON text as the value of `seccomp=`.
+
+    That of an instance which runs as root, by the host's policy, is without what the kernel counts by user and bounds
+    by no resource limit: it would take that from the host's own root.
+    """
+    allowed = [name for name in _ALLOWED if not (is_root and name in _COUNTED_BY_USER)]
     return {
         "defaultAction": "SCMP_ACT_ERRNO",
         "defaultErrnoRet": _EPERM,
         "archMap": [{"architecture": name, "subArchitectures": []} for name in _NATIVE],
         "syscalls": [
-            _rule(_ALLOWED),
+            _rule(allowed),
             _rule(["clone"], _masked(0, _NAMESPACE_FLAGS, 0)),
             # Its flags lie in memory that a filter cannot read. "Not there" makes the C library use clone.
             {**_rule(["clone3"]), "action": "SCMP_ACT_ERRNO", "errnoRet": _ENOSYS},
@@ -87,7 +96,11 @@ def profile() -> dict[str, Any]:
             *(_rule(["ioctl"], _equal(1, request)) for request in _ALLOWED_IOCTLS),
             *(
                 _rule(["ioctl"], _masked(1, mask << 8, value << 8))
-                for mask, value in cover_bytes_except(_REFUSED_IOCTL_FAMILIES)
+                for mask, value in cover_bytes_except(_REFUSED_IOCTL_FAMILIES | {_TERMINAL_FAMILY})
+            ),
+            *(
+                _rule(["ioctl"], _masked(1, 0xFF00 | mask, _TERMINAL_FAMILY << 8 | value))
+                for mask, value in cover_bytes_except(_REFUSED_TERMINAL)
             ),
         ],
     }

@@ -59,6 +59,7 @@ class Blueprint:
     mounts: Sequence[EngineMount]
     io_devices: Sequence[str]  # block devices, as paths, that the I/O rates apply to
     labels: Mapping[str, str]
+    groups: Sequence[int] = ()  # beside the uid's own, for what was admitted as an exception
 
 
 class Happening(Enum):
@@ -185,6 +186,11 @@ class Backend(ABC):
     @abstractmethod
     def log_tail(self, container_id: str, lines: int) -> Sequence[str]:
         """Return the last lines of a container's output; empty where it has gone."""
+
+    @property
+    @abstractmethod
+    def socket(self) -> Path:
+        """The socket at which the engine answers."""
 
     @abstractmethod
     def client(self) -> Sequence[str]:
