@@ -54,6 +54,13 @@ options:
       - What all instances of the host declare together must fit its capacity times this.
     type: dict
     default: {}
+  lsm:
+    description:
+      - The kernel's security module that holds containers in profiles. V(none) is for kernels without AppArmor, and has
+        to be said; they are refused otherwise.
+    type: str
+    choices: [apparmor, none]
+    default: apparmor
   policy:
     description:
       - What this host allows of that which is refused to everybody else - a mapping of an instance's name, or of an
@@ -168,6 +175,7 @@ elapsed:
 import time
 from typing import Any
 
+from ..module_utils.bailey.admission import APPARMOR, LSMS
 from ..module_utils.bailey.apps import expand_apps
 from ..module_utils.bailey.exceptions import parse_policy
 from ..module_utils.bailey.hosts import missing_parts, open_host, parse_overcommit
@@ -186,6 +194,7 @@ ARGUMENTS: dict[str, Any] = {
     "uid_range": {"type": "str", "default": "200000-265535"},
     "overcommit": {"type": "dict", "default": {}},
     "policy": {"type": "dict", "default": {}},
+    "lsm": {"type": "str", "choices": list(LSMS), "default": APPARMOR},
     "workers": {"type": "int", "default": 8},
     **HOST_ARGUMENTS,
 }
@@ -202,6 +211,7 @@ def converge(params: dict[str, Any], check_mode: bool) -> Outcome:
         overcommit=parse_overcommit(params["overcommit"]),
         workers=parse_count("workers", params["workers"], 1, 64),
         policy=parse_policy("policy", params["policy"]),
+        lsm=params["lsm"],
     )
     missing = missing_parts(params) if check_mode else []
     report = preview(request) if missing else reconcile(request, open_host(params), check_mode=check_mode)

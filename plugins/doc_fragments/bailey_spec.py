@@ -95,6 +95,12 @@ options:
         description: Capabilities that the program's bounding set keeps, with or without C(CAP_).
         type: list
         elements: str
+      apparmor_profile:
+        description:
+          - The profile of AppArmor that the container runs under, V(bailey-tenant) unless given. V(bailey-static)
+            executes nothing but the image's programs. It has to be loaded in enforce mode; C(unconfined) is refused.
+          - On a host whose O(lsm) is V(none) there is none, and naming one is refused.
+        type: str
       network_mode:
         description:
           - V(bridge) connects the container to the engine's bridge, V(none) to nothing. Any other is refused.

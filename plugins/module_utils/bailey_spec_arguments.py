@@ -13,7 +13,7 @@ _RAW = (
     "user", "mem_limit", "memswap_limit", "mem_reservation", "cpus", "cpu_shares", "cpuset", "pids_limit", "disk_limit",
     "shm_size", "pid", "ipc", "uts", "userns_mode",
 )  # fmt: skip
-_TEXTS = ("tenant", "app", "plan", "image", "working_dir", "hostname", "runtime", "stop_signal")
+_TEXTS = ("tenant", "app", "apparmor_profile", "plan", "image", "working_dir", "hostname", "runtime", "stop_signal")
 _MAPPINGS = ("environment", "blkio_config", "logging", "ulimits", "storage_opt", "healthcheck", "network")
 _STRING_LISTS = ("command", "entrypoint", "cap_add", "tmpfs", "devices", "exceptions", "security_opt")
 _RAW_LISTS = ("ports", "volumes")

@@ -40,7 +40,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"lockdown"}),
     frozenset({"agent_files", "instance_state", "leases"}),
     frozenset({"agent_client", "backends", "wsh"}),
-    frozenset({"admission", "enforcement", "firewall", "grants", "lockdown", "planning", "store", "uids"}),
+    frozenset({"admission", "enforcement", "firewall", "grants", "isolation", "planning", "store", "uids"}),
     frozenset({"carry", "hosts", "inventory", "reconcile", "table"}),
     frozenset({"access_log", "agent", "engine", "images", "registry"}),
 )

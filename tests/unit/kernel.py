@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from bailey import enforcement, lockdown
+from bailey import enforcement, isolation
 from bailey.host import mounts, namespaces, proc
 from bailey.host.cgroup import Hierarchy
 
@@ -46,6 +46,7 @@ DECLARED: dict[str, object] = {
     "tmpfs": ["/tmp:size=4M", "/run/my app:size=1M,mode=700,exec"],
     "ulimits": {"nofile": {"soft": 512, "hard": 1024}, "core": 0},
     "cap_add": ["NET_BIND_SERVICE"],
+    "apparmor_profile": "none",
     "blkio_config": {"device_read_bps": "1M", "device_write_iops": 100},
     "io_scope": "direct",
 }
@@ -93,11 +94,11 @@ def lay_out(root: Path, monkeypatch: pytest.MonkeyPatch) -> Kernel:
         (enforcement, proc.read_rlimits),
         (enforcement, mounts.read_mounts),
         (enforcement, mounts.resolve_inside),
-        (lockdown, mounts.resolve_inside),
+        (isolation, mounts.resolve_inside),
         (enforcement, namespaces.own_namespaces),
     ):
         monkeypatch.setattr(module, read.__name__, partial(read, proc=root / "proc"))
-    monkeypatch.setattr(lockdown, "PROC", root / "proc")
+    monkeypatch.setattr(isolation, "PROC", root / "proc")
     monkeypatch.setattr(enforcement, "present", lambda paths: frozenset(paths) & frozenset(PATHS))
     hierarchy = Hierarchy(1, {controller: root / controller for controller in CONTROLLERS})
     return Kernel(root, hierarchy, root / "proc")

@@ -190,6 +190,7 @@ def declarations(draw: st.DrawFn) -> dict[str, object]:
         "ipc": st.just("private"),
         "security_opt": st.just(["no-new-privileges:true"]),
         "cap_add": st.lists(st.sampled_from([*granted, "cap_chown", "CAP_KILL"]), max_size=3),
+        "apparmor_profile": st.sampled_from(("bailey-tenant", "bailey-static", "none", "own.profile")),
         "restart": st.sampled_from(("no", "always", "unless-stopped", "on-failure", "on-failure:3")),
         "runtime": st.sampled_from(("runc", "crun")),
         "stop_signal": st.sampled_from(("SIGTERM", "SIGRTMIN+3")),

@@ -56,6 +56,7 @@ def test_what_was_declared_for_the_recorded_container_holds(recorded: kernel.Ker
         "capabilities": "none",
         "no_new_privileges": "true",
         "seccomp": "true",
+        "apparmor_profile": "none",
         "namespaces": "ipc, mnt, net, pid, uts",
         "read_only": "true",
         "masked_paths": "covered",

@@ -55,7 +55,7 @@ class OneHost:
 
     def converge(self, *declarations: Declaration, check_mode: bool = False, **request: object) -> Report:
         self.memory.calls.clear()
-        wanted = Request(declarations, {"small": {"mem_limit": "32M"}}, UIDS, workers=1, **request)  # type: ignore[arg-type] # by name
+        wanted = Request(declarations, {"small": {"mem_limit": "32M"}}, UIDS, workers=1, **{"lsm": "none", **request})  # type: ignore[arg-type] # by name
         return reconcile.reconcile(wanted, self.host, check_mode=check_mode)
 
     def names(self) -> list[str]:
@@ -168,7 +168,7 @@ def test_an_exception_is_the_hosts_to_make(one: OneHost, monkeypatch: pytest.Mon
         with pytest.raises(InvalidValueError, match=r"a\.user: 0 is not valid; .* names root for a or ada/web$"):
             one.converge(declared("a", app="web", user=0), policy=policy)
         with pytest.raises(InvalidValueError, match=r"a\.user"):
-            preview(Request([declared("a", app="web", user=0)], {}, UIDS, policy=policy))
+            preview(Request([declared("a", app="web", user=0)], {}, UIDS, policy=policy, lsm="none"))
     assert one.host.store.load() == {}
     assert grants == []
     report = one.converge(declared("a", app="web", user=0), declared("b"), policy={"ada/web": frozenset({"root"})})
@@ -202,7 +202,7 @@ def test_a_rule_may_name_an_app_that_stays_and_not_one_that_goes_with_it(one: On
 def test_a_bridge_holds_those_that_stay_too(one: OneHost, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admission, "BRIDGE_PORTS", 2)
     with pytest.raises(AdmissionError, match="3 containers are declared"):
-        preview(Request([declared(name) for name in "abc"], {}, UIDS))
+        preview(Request([declared(name) for name in "abc"], {}, UIDS, lsm="none"))
     one.converge(declared("a"), declared("b"))
     one.converge(declared("alone", network_mode="none"))
     with pytest.raises(AdmissionError, match="3 containers are declared with network_mode: bridge"):
@@ -257,12 +257,12 @@ def test_an_image_that_cannot_be_had_is_one_message(one: OneHost, monkeypatch: p
 
 
 def test_a_preview_needs_no_host() -> None:
-    report = preview(Request([declared("a"), declared("b", plan="small")], {"small": {}}, UIDS))
+    report = preview(Request([declared("a"), declared("b", plan="small")], {"small": {}}, UIDS, lsm="none"))
     assert actions(report) == {"a": Action.CREATE, "b": Action.CREATE}
     with pytest.raises(InvalidValueError, match="an app that is declared for this host: ada/a"):
-        preview(Request([declared("a", **NAMING)], {}, UIDS))
+        preview(Request([declared("a", **NAMING)], {}, UIDS, lsm="none"))
     with pytest.raises(BaileyError, match="mem_limit"):
-        preview(Request([declared("a", mem_limit="64")], {}, UIDS))
+        preview(Request([declared("a", mem_limit="64")], {}, UIDS, lsm="none"))
 
 
 def test_a_failure_of_the_engine_before_anything_is_no_half_change(

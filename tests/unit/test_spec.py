@@ -42,6 +42,7 @@ FULL: dict[str, object] = samples.declaration(
     volumes=["/data", {"target": "/site", "read_only": True}],
     read_only=False,
     cap_add=["NET_BIND_SERVICE"],
+    apparmor_profile="bailey-static",
     devices=["/dev/kvm"],
     network_mode="bridge",
     restart="on-failure:3",
@@ -90,6 +91,7 @@ OTHER: dict[str, object] = {
     "volumes": ["/data"],
     "read_only": True,
     "cap_add": [],
+    "apparmor_profile": "bailey-tenant",
     "devices": ["/dev/hwrng:/dev/hwrng:rw"],
     "network_mode": "none",
     "restart": "no",
@@ -296,6 +298,9 @@ def test_what_is_not_said_is_safe() -> None:
         ),
         ("cap_add", ["SYS_ADMIN"]),
         ("cap_add", "KILL"),
+        ("apparmor_profile", "unconfined"),
+        ("apparmor_profile", "../x"),
+        ("apparmor_profile", ["bailey-tenant"]),
     ],
 )
 def test_a_value_that_is_not_allowed_is_refused_by_its_path(field: str, value: object) -> None:

@@ -7,13 +7,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from .confinement import READ_ONLY, masked_paths, present
+from .host.apparmor import Confinement, confinement
 from .host.cgroup import Enforced, Hierarchy, Usage
 from .host.mounts import Mount, read_mounts, resolve_inside
 from .host.namespaces import own_namespaces
 from .host.proc import Process, find_init, read_process, read_rlimits
 from .host.quota import Volume
+from .isolation import device_finding, mount_findings, namespace_findings, process_findings
 from .limits import UNLIMITED, IoRates, Limits
-from .lockdown import device_finding, mount_findings, namespace_findings, process_findings
 from .rlimits import Rlimit
 from .spec import Spec
 from .units import format_cpus, format_cpuset, format_size
@@ -35,6 +36,7 @@ class Reading:
     engine_filters: int  # of system calls, that the engine itself runs behind
     masked: frozenset[str]  # of the paths that no instance sees, those that this kernel has
     read_only: frozenset[str]  # the same of those that no instance changes
+    profile: Confinement | None  # of AppArmor, that PID 1 runs under
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ def read_container(hierarchy: Hierarchy, container_id: str) -> Reading | None:
         engine_filters=engine.filters or 0 if engine is not None else 0,
         masked=present(masked_paths()),
         read_only=present(READ_ONLY),
+        profile=confinement(init.pid),
     )
     return reading if reading.mounts else None  # it ended while it was read
 
@@ -170,7 +173,7 @@ def _rlimit_checks(limits: Limits, held: dict[str, Rlimit]) -> Iterator[Check]:
 
 def _lockdown_checks(spec: Spec, reading: Reading) -> Iterator[Check]:
     findings = (
-        *process_findings(spec, reading.init, reading.engine_filters),
+        *process_findings(spec, reading.init, reading.engine_filters, reading.profile),
         *namespace_findings(reading.namespaces, reading.cgroup_version),
         *mount_findings(spec, reading.init.pid, reading.mounts, reading.masked, reading.read_only),
         device_finding(spec, reading.init.pid, reading.enforced.devices),

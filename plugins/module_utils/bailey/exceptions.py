@@ -68,7 +68,7 @@ _NEVER: Mapping[str, str] = {
 _SECURITY_OPTIONS: Mapping[str, str] = {
     "seccomp": "the filter holds the disk limit and other processes' limits, and is the same for all",
     "no-new-privileges": "a set-user-ID program of the image would be root",
-    "apparmor": "the profile is the platform's to choose",
+    "apparmor": "apparmor_profile names another profile, and nobody does without one",
     "label": "the label is the platform's to choose",
     "systempaths": "the paths that are covered are the same for all",
 }

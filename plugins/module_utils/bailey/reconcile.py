@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from .admission import (
+    APPARMOR,
     Ground,
     Overcommit,
     check_apps,
@@ -18,7 +19,10 @@ from .admission import (
     check_capacity,
     check_engine,
     check_host,
+    check_kernel,
     check_ports,
+    check_profiles,
+    in_profile,
 )
 from .carry import Carrier, Host
 from .changes import Differences
@@ -50,6 +54,7 @@ class Request:
     overcommit: Overcommit = field(default_factory=Overcommit)
     workers: int = 8
     policy: Policy = field(default_factory=dict)
+    lsm: str = APPARMOR  # or none
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,8 @@ def reconcile(request: Request, host: Host, *, check_mode: bool = False) -> Repo
     report = Report(plans, _kept_volumes(plans, volumes, host.remove_volumes))
     if report.differences:
         _admit(plans, stored, ground, request.overcommit, host)
+        if not check_mode:  # before which a run of the roles loads them
+            check_profiles(plan.spec for plan in plans.values() if plan.spec is not None and plan.differences)
         _check_images(plans, host, check_mode=check_mode)
     if not check_mode:
         failures = _carry_out(plans, Carrier(host, volumes), request.workers)
@@ -147,7 +154,9 @@ def _read(request: Request) -> _Desired:
             states[name] = state
             spec = parse_spec({key: fields.get(key) for key in SPEC_FIELDS}, request.plans, where)
             check_policy(name, f"{spec.tenant}/{spec.app}", spec.exceptions, request.policy)
-            specs[name] = spec
+            specs[name] = in_profile(spec, request.lsm)
+    if specs:  # taking all away needs nothing of a kernel
+        check_kernel(request.lsm)
     check_ports(specs.values())
     check_bridge(specs.values())
     return _Desired(specs, states, absent)

@@ -38,8 +38,8 @@ STARTED, STOPPED, ABSENT = "started", "stopped", "absent"
 STATES = (STARTED, STOPPED, ABSENT)
 PROGRAM_FIELDS = (
     "name", "tenant", "app", "plan", "image", "pull_policy", "command", "entrypoint", "environment", "working_dir",
-    "hostname", "user", "ports", "volumes", "read_only", "cap_add", "network_mode", "restart", "runtime",
-    "stop_signal", "stop_grace_period", "healthcheck", "devices", "exceptions", *STANDING_FIELDS,
+    "hostname", "user", "ports", "volumes", "read_only", "cap_add", "apparmor_profile", "network_mode", "restart",
+    "runtime", "stop_signal", "stop_grace_period", "healthcheck", "devices", "exceptions", *STANDING_FIELDS,
 )  # fmt: skip
 # What a plan may say, below what the container says itself.
 PLAN_FIELDS = (*LIMIT_FIELDS, "network")
@@ -65,8 +65,10 @@ _RESTART = re.compile(r"no|always|unless-stopped|on-failure(:[1-9][0-9]{0,3})?")
 _RESTART_ALLOWED = "no, always, unless-stopped or on-failure[:times]"
 _SIGNAL = re.compile(r"SIG[A-Z0-9+]{2,12}")
 _RUNTIME = re.compile(r"[a-z][a-z0-9._-]{0,63}")
+_PROFILE = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
 _ROOT_NAMES = (ROOT_UID, "0", "root")
 BRIDGE, NONE = "bridge", "none"  # network modes
+TENANT_PROFILE, UNCONFINED = "bailey-tenant", "unconfined"  # of AppArmor; NONE on a host that is declared to have none
 _NAME_MAX = 255  # bytes that the kernel takes for a directory's name
 _FINGERPRINT_KEY = secrets.token_bytes(16)
 
@@ -104,6 +106,7 @@ class Spec:
     devices: tuple[str, ...]
     read_only: bool
     cap_add: tuple[str, ...]
+    apparmor_profile: str
     network_mode: str
     network: Network
     restart: str
@@ -139,6 +142,7 @@ class Spec:
             "volumes": self._canonical_volumes(),
             "read_only": self.read_only,
             "cap_add": list(self.cap_add),
+            "apparmor_profile": self.apparmor_profile,
             "network_mode": self.network_mode,
             "restart": self.restart,
             "stop_grace_period": format_duration(self.stop_grace_period),
@@ -238,6 +242,7 @@ def parse_spec(declared: object, plans: Mapping[str, object] | None = None, wher
         devices=devices,
         read_only=read_only,
         cap_add=parse_capabilities(fields.path("cap_add"), fields.items("cap_add")),
+        apparmor_profile=_parse_profile(fields),
         network_mode=network_mode,
         network=_parse_network(fields, merged.get("network"), tenant, network_mode),
         restart=_matching(fields, "restart", _RESTART, _RESTART_ALLOWED, "unless-stopped"),
@@ -271,6 +276,14 @@ def _matching(fields: Fields, key: str, pattern: re.Pattern[str], allowed: str, 
     if not isinstance(value, str) or not pattern.fullmatch(value):
         raise InvalidValueError(fields.path(key), value, allowed)
     return value
+
+
+def _parse_profile(fields: Fields) -> str:
+    allowed = f"the name of a profile that the host has loaded, such as {TENANT_PROFILE}"
+    profile = _matching(fields, "apparmor_profile", _PROFILE, allowed, TENANT_PROFILE)
+    if profile == UNCONFINED:
+        raise InvalidValueError(fields.path("apparmor_profile"), profile, allowed)
+    return profile
 
 
 def _parse_environment(fields: Fields) -> dict[str, str]:

@@ -13,7 +13,7 @@ from ..errors import InvalidValueError
 from ..exceptions import ROOT_UID
 from ..limits import IoRates, Limits
 from ..names import WSHD
-from ..spec import Spec
+from ..spec import NONE, Spec
 from .base import Blueprint
 
 # Bailey's agent is the only restarter: the engine would start a container before anybody waits at its gate.
@@ -87,7 +87,7 @@ def _host_config(blueprint: Blueprint) -> dict[str, Any]:
         "ReadonlyRootfs": spec.read_only,
         "CapDrop": ["ALL"],
         "CapAdd": list(spec.cap_add),
-        "SecurityOpt": ["no-new-privileges", f"seccomp={_SECCOMP[blueprint.uid == ROOT_UID]}"],
+        "SecurityOpt": _security_options(blueprint),
         "Privileged": False,
         "GroupAdd": [str(gid) for gid in sorted(blueprint.groups)],
         "Devices": [{"PathOnHost": path, "PathInContainer": path, "CgroupPermissions": "rw"} for path in spec.devices],
@@ -124,6 +124,15 @@ def _host_config(blueprint: Blueprint) -> dict[str, Any]:
     if limits.layer is not None:
         config["StorageOpt"] = {"size": str(limits.layer)}
     return config
+
+
+def _security_options(blueprint: Blueprint) -> list[str]:
+    profile = blueprint.spec.apparmor_profile
+    return [
+        "no-new-privileges",
+        f"seccomp={_SECCOMP[blueprint.uid == ROOT_UID]}",
+        *([] if profile == NONE else [f"apparmor={profile}"]),
+    ]
 
 
 def living_limits(limits: Limits) -> dict[str, Any]:

@@ -13,10 +13,11 @@ from .capabilities import from_mask, to_mask
 from .confinement import READ_ONLY
 from .exceptions import ROOT_UID
 from .grants import device_rule, supplementary_groups
+from .host.apparmor import ENFORCING, Confinement
 from .host.mounts import Mount, mount_holding, resolve_inside
 from .host.proc import PROC, Process
 from .names import BOOT_DIRECTORY, CONTAINER_DIRECTORY
-from .spec import Spec, VolumeMount
+from .spec import NONE, Spec, VolumeMount
 
 Finding = tuple[str, str, str]
 
@@ -36,8 +37,11 @@ _USUAL_DEVICES = frozenset((
 ))  # fmt: skip
 
 
-def process_findings(spec: Spec, init: Process, engine_filters: int) -> Iterator[Finding]:
-    """Compare what PID 1 may do. `engine_filters` are those that it has from the engine itself."""
+def process_findings(spec: Spec, init: Process, engine_filters: int, held: Confinement | None) -> Iterator[Finding]:
+    """Compare what PID 1 may do.
+
+    `engine_filters` are those that it has from the engine itself, `held` the profile that it runs under.
+    """
     yield "user", str(spec.uid), _numbers(init.uids)
     yield "groups", _numbers({spec.uid, *supplementary_groups(spec)}), _numbers(init.gids)
     yield "cap_add", _names(to_mask(spec.cap_add)), _names(init.capabilities_bounding)
@@ -45,6 +49,15 @@ def process_findings(spec: Spec, init: Process, engine_filters: int) -> Iterator
     yield "no_new_privileges", "true", _yes(init.no_new_privs)
     filtered = init.seccomp and (init.filters is None or init.filters > engine_filters)
     yield "seccomp", "true", _yes(filtered)
+    yield "apparmor_profile", spec.apparmor_profile, _profile(spec.apparmor_profile, held)
+
+
+def _profile(declared: str, held: Confinement | None) -> str:
+    """Return the declared profile where it binds the process, else what does. Who declares none is asked for none."""
+    if declared == NONE or held is None or not held.profiles:
+        return NONE
+    binds = declared in held.profiles and held.mode in ENFORCING
+    return declared if binds else f"{'//&'.join(held.profiles)} ({held.mode})"
 
 
 def namespace_findings(own: frozenset[str], cgroup_version: int) -> Iterator[Finding]:

@@ -6,16 +6,24 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from bailey import grants, lockdown
+from bailey import grants, isolation
+from bailey.host.apparmor import Confinement
 from bailey.host.mounts import Mount, parse_mountinfo
 from bailey.host.proc import Process
-from bailey.lockdown import device_finding, mount_findings, namespace_findings, process_findings
+from bailey.isolation import device_finding, mount_findings, namespace_findings, process_findings
 from bailey.spec import Spec
 
 from tests.unit import samples
 
 SOCKET = {"type": "bind", "source": "/run/engine.sock", "target": "/run/engine.sock"}
-USUAL = lockdown._USUAL_DEVICES
+HELD = Confinement(("bailey-tenant",), "enforce")
+INIT = Process(
+    *(7, 1, 200_000, frozenset({200_000}), frozenset({200_000, 105}), 1, 0, 0, 0),
+    no_new_privs=True,
+    seccomp=True,
+    filters=1,
+)
+USUAL = isolation._USUAL_DEVICES
 
 
 def mount(point: str, options: str = "ro", root: str = "/", kind: str = "ext4") -> Mount:
@@ -29,8 +37,8 @@ def mounted(spec: Spec, *mounts: Mount) -> dict[str, tuple[str, str]]:
 
 @pytest.fixture(autouse=True)
 def no_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(lockdown, "resolve_inside", lambda _pid, path: path)
-    monkeypatch.setattr(lockdown, "PROC", tmp_path)
+    monkeypatch.setattr(isolation, "resolve_inside", lambda _pid, path: path)
+    monkeypatch.setattr(isolation, "PROC", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +77,7 @@ def test_a_volume_of_roots_has_no_set_user_id_programs_for_others() -> None:
 def test_the_engines_socket_is_the_one_that_it_answers_at(
     monkeypatch: pytest.MonkeyPatch, found: list[Mount], actual: str | None
 ) -> None:
-    monkeypatch.setattr(lockdown, "mount_holding", lambda _path: mount("/run", "rw", "/", "tmpfs"))
+    monkeypatch.setattr(isolation, "mount_holding", lambda _path: mount("/run", "rw", "/", "tmpfs"))
     spec = samples.spec(volumes=[SOCKET], tmpfs=[])
     assert mounted(spec, *found) == (
         {} if actual is None else {"volumes[/run/engine.sock]": ("the engine's socket, read-only", actual)}
@@ -99,20 +107,34 @@ def test_a_device_is_there_and_is_all_that_is(
     shown: str,
 ) -> None:
     nodes = {"/dev/kvm": host, f"{tmp_path}/7/root/dev/kvm": inside}
-    monkeypatch.setattr(lockdown, "device_rule", nodes.get)
+    monkeypatch.setattr(isolation, "device_rule", nodes.get)
     held = None if rules is None else USUAL | frozenset(rules)
     assert device_finding(samples.spec(devices=["/dev/kvm"]), 7, held) == ("devices", "/dev/kvm", shown)
 
 
+@pytest.mark.parametrize(
+    ("declared", "held", "shown"),
+    [
+        ("bailey-tenant", HELD, "bailey-tenant"),
+        ("bailey-tenant", Confinement(("bailey-tenant", "bailey-tenant-program"), "enforce"), "bailey-tenant"),
+        ("bailey-tenant", Confinement(("bailey-tenant",), "complain"), "bailey-tenant (complain)"),
+        ("bailey-tenant", Confinement(("bailey-tenant", "crun"), "mixed"), "bailey-tenant//&crun (mixed)"),
+        ("bailey-tenant", Confinement(("docker-default",), "enforce"), "docker-default (enforce)"),
+        ("bailey-tenant", Confinement((), "unconfined"), "none"),
+        ("bailey-tenant", None, "none"),
+        ("none", None, "none"),
+        ("none", Confinement(("docker-default",), "enforce"), "none"),
+    ],
+)
+def test_a_profile_holds_where_it_binds(declared: str, held: Confinement | None, shown: str) -> None:
+    spec = samples.spec(apparmor_profile=declared)
+    found = {field: (wanted, actual) for field, wanted, actual in process_findings(spec, INIT, 0, held)}
+    assert found["apparmor_profile"] == (declared, shown)
+
+
 def test_groups_are_those_that_were_admitted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lockdown, "supplementary_groups", lambda _spec: frozenset({105}))
-    init = Process(
-        *(7, 1, 200_000, frozenset({200_000}), frozenset({200_000, 105}), 1, 0, 0, 0),
-        no_new_privs=True,
-        seccomp=True,
-        filters=1,
-    )
-    assert all(declared == actual for _, declared, actual in process_findings(samples.spec(), init, 0))
+    monkeypatch.setattr(isolation, "supplementary_groups", lambda _spec: frozenset({105}))
+    assert all(declared == actual for _, declared, actual in process_findings(samples.spec(), INIT, 0, HELD))
     assert grants.supplementary_groups(samples.spec()) == frozenset()
 
 
