@@ -49,6 +49,10 @@ class AgentFiles:
         """Return the file whose being there says that an instance may not run until it is deployed again, and why."""
         return self.state_dir / "condemned" / name
 
+    def frozen_file(self, name: str) -> Path:
+        """Return the file that says that an instance has been frozen for what a scan has found, and why."""
+        return self.run_dir / "frozen" / name
+
     def make_boot_directory(self, name: str) -> Path:
         """Make the directory that a container boots from. A container that has it mounted keeps the very same one."""
         directory = self.boot_directory(name)
@@ -58,7 +62,7 @@ class AgentFiles:
     def forget(self, name: str) -> None:
         """Remove all that is kept of an instance whose containers are gone."""
         paths = (self.control_socket(name), self.exec_file(name), state_file(self.run_dir, name))
-        for path in (*paths, self.condemned_file(name)):
+        for path in (*paths, self.condemned_file(name), self.frozen_file(name)):
             path.unlink(missing_ok=True)
         for directory in (self.boot_directory(name), self.crash_directory(name)):
             shutil.rmtree(directory, ignore_errors=True)

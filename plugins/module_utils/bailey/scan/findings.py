@@ -10,8 +10,10 @@ from ..errors import HostError
 
 # What has been done so far. The agent alone freezes and stops.
 REPORTED, KILLED, LEFT, NOTHING = "reported", "killed", "left to the agent", "nothing: only looked"
-FROZEN, STOPPED = "frozen", "stopped"
-_TEXT = ("rule", "instance", "tenant", "app", "detail", "path", "sha256", "action", "taken", "evidence")
+FROZEN, STOPPED, CHANGED = "frozen", "stopped", "nothing: it has ended, or is being changed"
+_TEXT = (
+    "rule", "instance", "detail", "tenant", "app", "container", "path", "sha256", "action", "taken", "evidence",
+)  # fmt: skip
 
 
 @dataclass
@@ -27,6 +29,7 @@ class Finding:
     detail: str
     tenant: str = ""
     app: str = ""
+    container: str = ""
     pid: int | None = None
     path: str = ""
     sha256: str = ""

@@ -75,6 +75,7 @@ class Reporter:
             detail=found.detail,
             tenant=target.tenant,
             app=target.app,
+            container=target.container,
             pid=None if process is None else process.pid,
             path=found.path,
             sha256=found.sha256,
