@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,12 +12,15 @@ from typing import Any
 
 from ..access_log.lines import EGRESS
 from ..access_log.query import MAX_ROWS, OTHERS, Query, read_log
+from ..host.cgroup import Group
 from ..host.proc import PROC, read_of_process
 
 _ALLOW, _DENY = "allow", "deny"
 # States of /proc/net/tcp, include/net/tcp_states.h: a connection that stands, or is being made.
 _TALKING = ("01", "02")
 _LINES_MAX = 20_000
+_THREADS_MAX = 4096
+_SOME = 0.1
 
 
 @dataclass(frozen=True)
@@ -41,9 +46,45 @@ def to_pools(found: Iterable[Connection], ports: frozenset[int]) -> list[Connect
     return [connection for connection in found if connection.port in ports]
 
 
-def saturation(before_ns: int, after_ns: int, seconds: float, nano_cpus: int) -> float:
-    """Return which share of its processors a group has used in a time: 1 is all that it may."""
-    return (after_ns - before_ns) / (seconds * nano_cpus) if seconds > 0 and nano_cpus > 0 else 0.0
+@dataclass(frozen=True)
+class Load:
+    """What an instance has used of processors so far, and how long its threads have waited for one: nanoseconds."""
+
+    used_ns: int
+    waited_ns: int
+
+
+def read_load(group: Group, proc: Path = PROC) -> Load:
+    """Read both: the group's own count, and /proc/PID/task/TID/schedstat, Documentation/scheduler/sched-stats.rst."""
+    return Load(group.usage().cpu_ns, sum(map(_waited, itertools.islice(_threads(group.pids(), proc), _THREADS_MAX))))
+
+
+def _threads(pids: Iterable[int], proc: Path) -> Iterator[Path]:
+    for pid in pids:
+        try:
+            with os.scandir(proc / str(pid) / "task") as entries:
+                yield from (Path(entry.path) for entry in entries)
+        except OSError:
+            continue  # it has ended
+
+
+def _waited(thread: Path) -> int:
+    fields = (read_of_process(thread / "schedstat") or "").split()
+    return int(fields[1]) if len(fields) > 1 else 0
+
+
+def saturation(before: Load, after: Load, seconds: float, nano_cpus: int) -> float:
+    """Return which share of its processors an instance has used in a time: 1 is all that it may.
+
+    On a host that is busy nobody gets all: there the time that its threads have waited for a processor counts as
+    used, unless it got next to nothing and only has many threads.
+    """
+    room = seconds * nano_cpus
+    if room <= 0:
+        return 0.0
+    used = (after.used_ns - before.used_ns) / room
+    wanted = used + max(0, after.waited_ns - before.waited_ns) / room
+    return min(1.0, wanted) if used >= _SOME else used
 
 
 @dataclass

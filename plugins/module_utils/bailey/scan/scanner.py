@@ -17,7 +17,7 @@ from ..instance_state import OPEN, read_state
 from ..spec import parse_spec
 from ..store import SpecStore
 from ..units import NANO
-from .behaviour import Reach, connections, read_reach, saturation, to_pools
+from .behaviour import Load, Reach, connections, read_load, read_reach, saturation, to_pools
 from .budget import Budget
 from .evidence import Evidence
 from .findings import Finding
@@ -118,7 +118,7 @@ class Scanner:
         """Look at every instance, where time suffices; the next scan begins with those that were left."""
         path = self._places.work / "memory.json"
         memory = read_memory(path)
-        before = {target.name: (target.group.usage().cpu_ns, self._budget.elapsed) for target in targets}
+        before = {target.name: (self._load(target), self._budget.elapsed) for target in targets}
         judge = Judge(self._ruleset(), memory, self._budget, self._settings.file_max)
         look = Look(self._settings, judge, self._reporter, self._budget, self._places.run_dir, self._places.proc)
         summary = Summary()
@@ -160,6 +160,9 @@ class Scanner:
 
     # Behaviour.
 
+    def _load(self, target: Target) -> Load:
+        return read_load(target.group, self._places.proc)
+
     def _reach(self) -> Mapping[str, Reach]:
         miner, scan = self._rule(MINER), self._rule(CONNECTIONS)
         if miner.action == scan.action == IGNORE:
@@ -179,15 +182,15 @@ class Scanner:
                 self._reporter.found(target, Found(CONNECTIONS, detail, ""))
 
     def _report_miners(
-        self, targets: Sequence[Target], reach: Mapping[str, Reach], before: Mapping[str, tuple[int, float]]
+        self, targets: Sequence[Target], reach: Mapping[str, Reach], before: Mapping[str, tuple[Load, float]]
     ) -> None:
         rule = self._rule(MINER)
         suspects = [target for target in targets if rule.concerns(target.name) and self._pools(target, reach)]
         if suspects:
             self._budget.wait(rule.window)
         for target in suspects:
-            used, at = before[target.name]
-            share = saturation(used, target.group.usage().cpu_ns, self._budget.elapsed - at, target.nano_cpus)
+            load, at = before[target.name]
+            share = saturation(load, self._load(target), self._budget.elapsed - at, target.nano_cpus)
             if share >= rule.cpu:
                 self._report_miner(target, share, self._pools(target, reach))
 
@@ -208,7 +211,7 @@ class Scanner:
         busiest = max(processes.values(), key=lambda process: process.ticks, default=None)
         process = busiest if pid is None else processes[pid]
         listed = ", ".join(map(str, sorted(pools)))
-        detail = f"it uses {share:.0%} of its processors, and speaks to port {listed}, where miners' pools are"
+        detail = f"it wants {share:.0%} of its processors, and speaks to port {listed}, where miners' pools are"
         self._reporter.found(target, Found(MINER, detail, "", process=process))
 
 

@@ -27,6 +27,7 @@ _MODEST = "report"  # the tag of a rule whose matches are never more than report
 # Above the accounts of every distribution and below nobody: Debian's policy keeps it free.
 _UID = 65_533
 _SECONDS = 60  # of one file
+_SLACK = 10.0  # seconds above that until it is killed
 _MEMORY = 2 << 30
 _COMPILE_SECONDS = 60.0
 _MATCH = re.compile(r"(\w+):(\w+) \[([\w,]*)\] ", re.ASCII)
@@ -62,13 +63,17 @@ class MatchError(BaileyError):
 
 def sources(own: Path, operators: Path) -> list[tuple[str, Path]]:
     """Return the files of rules with their namespaces. Raises HostError for two that would have the same."""
-    found: dict[str, Path] = {f"{_OWN}_{path.stem}": path for path in _rule_files(own)}
+    found: dict[str, Path] = {f"{_OWN}_{_word(path)}": path for path in _rule_files(own)}
     for path in _rule_files(operators):
-        namespace = re.sub(r"\W", "_", path.stem, flags=re.ASCII)
+        namespace = _word(path)
         if namespace in found:
             raise HostError(f"{path}: its rules would have the names of those in {found[namespace]}; rename the file")
         found[namespace] = path
     return list(found.items())
+
+
+def _word(path: Path) -> str:
+    return re.sub(r"\W", "_", path.stem, flags=re.ASCII)
 
 
 def _rule_files(directory: Path) -> list[Path]:
@@ -134,7 +139,7 @@ def match(ruleset: Ruleset, content: Content, seconds: float = _SECONDS) -> list
     bound = max(1, round(min(seconds, _SECONDS)))
     rules = os.open(ruleset.path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        output = _run(_words(rules, content.descriptor, bound), (rules, content.descriptor), bound + 10.0)
+        output = _run(_words(rules, content.descriptor, bound), (rules, content.descriptor), bound + _SLACK)
     finally:
         os.close(rules)
     found = (_MATCH.match(line) for line in output.splitlines())
