@@ -124,9 +124,7 @@ class TestOurRules:
 
 
 class TestRuns:
-    def test_it_runs_without_a_privilege_and_sees_the_content_alone(
-        self, ruleset: Ruleset, held: list[Content]
-    ) -> None:
+    def test_it_runs_without_a_privilege_and_sees_the_content_alone(self, held: list[Content]) -> None:
         """The program that runs in yara's place says what it is given."""
         script = (
             "grep -E '^(Uid|Gid|Groups|Cap(Prm|Eff|Bnd)|NoNewPrivs)' /proc/self/status; ulimit -c -f; ls /proc/$$/fd"

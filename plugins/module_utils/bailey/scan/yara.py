@@ -62,12 +62,16 @@ class MatchError(BaileyError):
 
 
 def sources(own: Path, operators: Path) -> list[tuple[str, Path]]:
-    """Return the files of rules with their namespaces. Raises HostError for two that would have the same."""
+    """Return the files of rules with their namespaces: ours, and the operator's, which may not be named like ours.
+
+    Raises HostError for two that would have the same, or for one of the operator's that has one of ours.
+    """
     found: dict[str, Path] = {f"{_OWN}_{_word(path)}": path for path in _rule_files(own)}
     for path in _rule_files(operators):
         namespace = _word(path)
-        if namespace in found:
-            raise HostError(f"{path}: its rules would have the names of those in {found[namespace]}; rename the file")
+        if namespace in found or namespace.startswith(f"{_OWN}_"):
+            other = found.get(namespace, own)
+            raise HostError(f"{path}: its rules would have the names of those in {other}; rename the file")
         found[namespace] = path
     return list(found.items())
 
