@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from bailey.scan import look
 
 pytest.register_assert_rewrite("tests.unit.scan.stage")
 
@@ -20,7 +21,9 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def stage(tmp_path: Path, compiled: Path) -> Iterator[Stage]:
+def stage(tmp_path: Path, compiled: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    # Its processes have this machine for their root: no test walks there.
+    monkeypatch.setattr(look, "open_places", lambda _pid, _proc: [])
     staged = Stage(tmp_path)
     work = staged.places.work
     work.mkdir(parents=True)

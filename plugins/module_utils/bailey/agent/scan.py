@@ -22,7 +22,7 @@ from typing import Any
 
 from ..errors import BaileyError, HostError
 from ..scan.evidence import Evidence
-from ..scan.findings import LEFT, Finding, parse_finding
+from ..scan.findings import LEFT, NOTHING, Finding, parse_finding
 from ..scan.rules import FREEZE, NAMES, STOP, Settings, read_settings, with_rules
 from .ledger import LOG, Ledger, Record
 from .policy import FROZEN_BY_SCAN, STOPPED_BY_SCAN
@@ -198,7 +198,7 @@ class Scans:
     def _tell(self, outcome: Outcome) -> None:
         """Write what is new into the log; what was found before stands in its evidence."""
         for finding in outcome.findings:
-            if finding.new:
+            if finding.new and finding.taken != NOTHING:
                 where = f" ({finding.path})" if finding.path else ""
                 words = (finding.instance, finding.rule, finding.detail, where, finding.taken)
                 LOG.warning("%s: scan rule %s: %s%s: %s", *words)

@@ -30,6 +30,7 @@ from .report import Found, Reporter, Target
 from .rules import DELETED, FOREIGN, MEMFD, SETUID, YARA, YARA_FILE, Settings
 from .tree import foreign
 
+_SCRIPT_MAX = 16 << 20  # bytes; what is larger and named on a command line is data
 _FILES_OF_ONE = 256  # files that one process has mapped, of those that are looked at
 
 
@@ -92,7 +93,8 @@ class Look:
             return
         for script in open_scripts(process.pid, self._proc):
             try:
-                self._match(target, process, script, "a file that it was started with")
+                if script.status.st_size <= _SCRIPT_MAX:
+                    self._match(target, process, script, "a file that it was started with")
             finally:
                 script.close()
         self._look_at_memory(target, process, program, mapped)
