@@ -103,7 +103,7 @@ BASE = RootFs("bailey-test/base:1", ("ca-certificates", "iproute2", "procps", "p
 # only the download is spared. A package that is missing in this list costs time, nothing else.
 _FETCHED = (
     "apache2-utils btrfs-progs ca-certificates crun docker-registry docker.io iptables jq libnftables1 mmdebstrap "
-    "nftables openssl python3-docker runit ulogd2 ulogd2-json xfsprogs"
+    "nftables openssl python3-docker runit ulogd2 ulogd2-json xfsprogs yara"
 )
 # What a Debian server has from its installer: an init, Python for Ansible, apt's binding for its modules.
 _SERVER = "ca-certificates dbus iproute2 kmod procps python3 python3-apt systemd systemd-sysv tini udev"

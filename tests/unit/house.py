@@ -42,7 +42,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"agent_client", "backends", "wsh"}),
     frozenset({"admission", "enforcement", "firewall", "grants", "isolation", "planning", "store", "uids"}),
     frozenset({"carry", "hosts", "inventory", "reconcile", "table"}),
-    frozenset({"access_log", "agent", "engine", "images", "registry"}),
+    frozenset({"access_log", "agent", "engine", "images", "registry", "scan"}),
 )
 # What the core may import beyond the standard library, and where.
 LIBRARIES = {"docker": ("images",)}

@@ -35,10 +35,11 @@ class TestSettings:
                 *("--state-dir", "/s", "--run-dir", "/r", "--wsh-dir", "/w", "--storage-path", "/v"),
                 *("--docker-host", "unix:///d", "--metrics", "[::1]:9", "--engine-timeout", "7"),
                 *("--restart-limit", "2", "--sweep", "0.5"),
+                *("--scan-config", "/etc/scan.json"),
             ]
         )
         places = (Path("/s"), Path("/r"), Path("/w"), Path("/v"))
-        assert given == Settings(*places, "unix:///d", ("::1", 9), 7, 2, 0.5)
+        assert given == Settings(*places, "unix:///d", ("::1", 9), 7, 2, 0.5, scan_config=Path("/etc/scan.json"))
         assert given.host()["storage_path"] == "/v"
 
     @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ..instance_state import HEALTH_NONE, HEALTH_STARTING, HEALTHY, OPEN, STATUSES, UNHEALTHY
 from .guard import Repairs
 from .ledger import Record
+from .scan import Counts
 from .sweep import Findings, Look
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -29,6 +30,7 @@ class Overview:
     engine_up: bool
     draining: bool
     repairs: Repairs | None
+    scan: Counts | None = None
 
 
 def render(overview: Overview, records: Iterable[Record], findings: Findings) -> str:
@@ -60,6 +62,7 @@ Family = tuple[str, str, str, list[Sample]]
 
 def _families(overview: Overview, records: list[Record], findings: Findings) -> Iterator[Family]:
     yield from _of_the_host(overview, findings)
+    yield from _of_scans(overview.scan)
     yield from _of_states(records)
     yield from _of_use(records, findings)
 
@@ -78,6 +81,15 @@ def _of_the_host(overview: Overview, findings: Findings) -> Iterator[Family]:
     resident: list[Sample] = [] if engine is None else [({}, engine.resident)]
     yield "bailey_engine_threads", "gauge", "Threads of the container engine.", threads
     yield "bailey_engine_resident_bytes", "gauge", "Memory of the container engine.", resident
+
+
+def _of_scans(counts: Counts | None) -> Iterator[Family]:
+    if counts is None:
+        return
+    by_rule = [({"rule": rule}, float(count)) for rule, count in sorted(counts.findings.items())]
+    yield "bailey_scan_findings", "gauge", "What the last scan of the whole host has found.", by_rule
+    yield "bailey_scan_seconds", "gauge", "How long it took.", [({}, counts.seconds)]
+    yield "bailey_scan_last_timestamp", "gauge", "When it ended, in seconds since the epoch.", [({}, counts.at)]
 
 
 def _of_states(records: list[Record]) -> Iterator[Family]:

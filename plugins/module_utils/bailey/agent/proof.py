@@ -9,6 +9,7 @@ from pathlib import Path
 from ..carry import Host
 from ..enforcement import Check, Reading, checks, describe, failing, read_container
 from ..errors import BaileyError
+from ..host.files import read_text
 from ..host.quota import Volume, open_quota
 from ..spec import BRIDGE, STARTED, Spec, parse_spec
 from ..store import StoredSpec
@@ -67,6 +68,8 @@ class Prover:
             return DRAINED
         if stored.state != STARTED:
             return DECLARED_STOPPED
+        if condemned := read_text(self.host.files.condemned_file(name)):
+            return condemned
         if peer.uid != stored.uid:
             return f"it runs as uid {peer.uid}, not {stored.uid}"
         return ""

@@ -30,6 +30,7 @@ class Settings:
     sweep: float = 30.0
     network_config: Path | None = None
     remove_network: bool = False
+    scan_config: Path | None = None
 
     def host(self) -> dict[str, Any]:
         """Return what opens the host's adapters, as the modules give it."""
@@ -63,6 +64,7 @@ def parse_settings(arguments: Sequence[str]) -> Settings:
     parser.add_argument("--sweep", type=float, default=default.sweep, help="seconds between two looks at all limits")
     parser.add_argument("--network-config", type=Path, help="what the host's network is; none connects no instance")
     parser.add_argument("--remove-network", action="store_true", help="take away what was made of it, and end")
+    parser.add_argument("--scan-config", default="", help="what is scanned for; where not given nothing is")
     given = parser.parse_args(arguments)
     if not 0.1 <= given.sweep <= 3600:
         raise InvalidValueError("--sweep", given.sweep, "from 0.1 to 3600 seconds")
@@ -78,6 +80,7 @@ def parse_settings(arguments: Sequence[str]) -> Settings:
         given.sweep,
         given.network_config,
         given.remove_network,
+        Path(given.scan_config) if given.scan_config else None,
     )
 
 
