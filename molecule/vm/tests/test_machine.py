@@ -13,7 +13,6 @@ from testinfra.host import Host
 
 EPHEMERAL = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
 PROJECT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
-REBOOTED = (EPHEMERAL / "rebooted").exists()
 PROFILES = {"ada-web-1": "bailey-tenant", "bruno-worker-1": "bailey-tenant", "clara-site-1": "bailey-static"}
 MIB = 1 << 20
 
