@@ -167,17 +167,17 @@ def scan(params: dict[str, Any], check_mode: bool) -> Outcome:
     timeout = parse_count("timeout", params["timeout"], 1, 86_400)
     client = AgentClient(Path(params["run_dir"]))
     if check_mode and not (client.run_dir / SOCKET_NAME).exists():
-        return _outcome({}, [], ["there is no agent on this host yet: nothing was looked at"])
+        return _outcome({"summary": {"notes": ["there is no agent on this host yet: nothing was looked at"]}}, [])
     pardoned = [] if check_mode else [name for name in pardon if client.pardon(name)]
-    return _outcome(client.scan(names, params["rules"], timeout, act=not check_mode), pardoned, [])
+    return _outcome(client.scan(names, params["rules"], timeout, act=not check_mode), pardoned)
 
 
-def _outcome(answer: Mapping[str, Any], pardoned: list[str], warnings: list[str]) -> Outcome:
+def _outcome(answer: Mapping[str, Any], pardoned: list[str]) -> Outcome:
     findings, summary = answer.get("findings", []), answer.get("summary", {})
     acted = any(item["taken"].startswith((KILLED, FROZEN, STOPPED)) for item in findings)
     would_act = any(item["action"] in (FREEZE, KILL, STOP) and not item["evidence"] for item in findings)
     values = {"findings": findings, "summary": summary, "pardoned": pardoned, "table": render(findings, summary)}
-    return Outcome(values=values, warnings=warnings, changed=acted or would_act or bool(pardoned))
+    return Outcome(values=values, changed=acted or would_act or bool(pardoned))
 
 
 def main() -> None:

@@ -108,7 +108,7 @@ def test_a_pardon(run: Run, agent: Agent) -> None:
 def test_a_check_on_a_fresh_host_passes(run: Run) -> None:
     result = run(check_mode=True)
     assert (result["changed"], result["findings"]) == (False, [])
-    assert "no agent" in str(result["warnings"][0])
+    assert "there is no agent on this host yet" in result["table"]
 
 
 def test_without_an_agent_there_is_no_scan(run: Run) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from bailey.scan.findings import KILLED
 from bailey.scan.processes import Process
 from bailey.scan.tree import foreign
 
-from tests.unit.scan.stage import NAME, Stage, listener
+from tests.unit.scan.stage import NAME, ProcessGroup, Stage, listener
 
 BUSY = """
     import socket, sys
@@ -164,9 +164,9 @@ class TestTree:
         """The stage's processes are children of the test, as those of an instance are of wshd."""
         first = stage.start("/bin/sleep", "600", start_new_session=True)
         second = stage.start("/bin/sleep", "601", start_new_session=False)
-        assert isinstance(first, subprocess.Popen)
-        stage.target = type(stage.target)(**{**vars(stage.target), "init": _parent(second.pid)})
-        stage.group.members = [first, second]
+        group = ProcessGroup()
+        group.members = [first, second]
+        stage.target = replace(stage.target, init=_parent(second.pid), group=group)
         stage.only(foreign_process="report")
         stage.scan()
         assert [(item.pid, item.path) for item in stage.found] == [(second.pid, "/usr/bin/sleep")]

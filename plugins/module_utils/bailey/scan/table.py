@@ -16,7 +16,7 @@ def render(findings: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) ->
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     if not findings:
         lines = ["nothing was found"]
-    if summary:
+    if "seconds" in summary:
         lines.append(
             f"{len(summary.get('instances', ()))} instances in {summary.get('seconds', 0.0):.1f} s, "
             f"{summary.get('cpu_seconds', 0.0):.1f} s of processor time"
