@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,9 @@ from bailey.host.quota_btrfs import BtrfsQuota
 from bailey.host.quota_xfs import XfsQuota
 from hypothesis import example, given
 from hypothesis import strategies as st
+
+from tests.ground import syscalls
+from tests.unit import house
 
 PROFILE = seccomp.profile()
 ALLOW = "SCMP_ACT_ALLOW"
@@ -100,6 +105,29 @@ def test_a_rule_compares_each_argument_once_as_the_runtimes_demand() -> None:
     for rule in PROFILE["syscalls"]:
         indices = [condition["index"] for condition in rule["args"]]
         assert len(indices) == len(set(indices))
+
+
+def _documented() -> dict[str, str]:
+    """Return the calls that docs/seccomp.md says are taken away, with its reasons."""
+    text = (house.ROOT / "docs/seccomp.md").read_text()
+    section = text.partition("## What it takes away")[2].partition("\n## ")[0]
+    return dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", section, re.MULTILINE))
+
+
+def test_it_is_the_engines_default_without_what_the_documentation_names() -> None:
+    recorded = (Path(__file__).with_name("recorded") / "engine-default-calls.txt").read_text()
+    default = {line for line in recorded.splitlines() if not line.startswith("#")}
+    ours = {name for rule in PROFILE["syscalls"] if rule["action"] == ALLOW for name in rule["names"]}
+    assert len(default) > 300
+    assert ours < default
+    native = {name for table in syscalls.TABLES.values() for name in table}
+    assert default & native - ours == _documented().keys()
+    assert all(_documented().values())
+
+
+def test_the_profile_names_calls_that_there_are() -> None:
+    native = {name for table in syscalls.TABLES.values() for name in table}
+    assert {name for rule in PROFILE["syscalls"] for name in rule["names"]} <= native
 
 
 def test_no_call_is_listed_twice() -> None:
