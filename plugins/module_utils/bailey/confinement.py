@@ -8,6 +8,7 @@ A path that a kernel does not have is no difference. A program that asks for one
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 _ROOT = Path("/")
@@ -45,6 +46,6 @@ def masked_paths(root: Path = _ROOT) -> tuple[str, ...]:
     return (*_ENGINES, *_KERNELS_SHAPE, *_KERNELS_MEMORY, *_OTHERS_DOINGS, *_MACHINES, *throttles)
 
 
-def present(paths: tuple[str, ...], root: Path = _ROOT) -> frozenset[str]:
+def present(paths: Iterable[str], root: Path = _ROOT) -> frozenset[str]:
     """Return those of the paths that this host's kernel has: of the others nothing can be covered."""
     return frozenset(path for path in paths if (root / path[1:]).exists())

@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from .confinement import READ_ONLY, masked_paths, present
 from .host.apparmor import Confinement, confinement
 from .host.cgroup import Enforced, Hierarchy, Usage
 from .host.mounts import Mount, read_mounts, resolve_inside
@@ -34,8 +33,6 @@ class Reading:
     namespaces: frozenset[str]  # the kinds that it has to itself
     cgroup_version: int
     engine_filters: int  # of system calls, that the engine itself runs behind
-    masked: frozenset[str]  # of the paths that no instance sees, those that this kernel has
-    read_only: frozenset[str]  # the same of those that no instance changes
     profile: Confinement | None  # of AppArmor, that PID 1 runs under
 
 
@@ -67,8 +64,6 @@ def read_container(hierarchy: Hierarchy, container_id: str) -> Reading | None:
         namespaces=own_namespaces(init.pid),
         cgroup_version=hierarchy.version,
         engine_filters=engine.filters or 0 if engine is not None else 0,
-        masked=present(masked_paths()),
-        read_only=present(READ_ONLY),
         profile=confinement(init.pid),
     )
     return reading if reading.mounts else None  # it ended while it was read
@@ -175,7 +170,7 @@ def _lockdown_checks(spec: Spec, reading: Reading) -> Iterator[Check]:
     findings = (
         *process_findings(spec, reading.init, reading.engine_filters, reading.profile),
         *namespace_findings(reading.namespaces, reading.cgroup_version),
-        *mount_findings(spec, reading.init.pid, reading.mounts, reading.masked, reading.read_only),
+        *mount_findings(spec, reading.init.pid, reading.mounts),
         device_finding(spec, reading.init.pid, reading.enforced.devices),
     )
     yield from (_exact(*finding) for finding in findings)
