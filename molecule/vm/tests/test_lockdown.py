@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 from testinfra.host import Host
@@ -20,10 +19,10 @@ MACHINE = Path("/var/lib/bailey-test-vm/molecule-vm")
 IMAGE = "registry.bailey.internal:5000/bailey/base:current"
 
 # Each is what root could do in a container with every capability and no filter: only the profile is left to stop it.
-UNARMED = ("--cap-add", "ALL", "--security-opt", "seccomp=unconfined", "--user", "0")
+UNARMED = "--cap-add ALL --user 0 --security-opt seccomp=unconfined --security-opt systempaths=unconfined"
+MOUNT = 'import ctypes as c; raise SystemExit(c.CDLL(None).mount(b"x", b"/mnt", b"tmpfs", 0, None))'
 ONLY_THE_PROFILE_STOPS = {
-    "mount": "mount -t tmpfs none /mnt",
-    "remount": "mount -o remount,rw /proc/sys",
+    "mount": f"python3 -c '{MOUNT}'",
     "sysrq": "echo h >/proc/sysrq-trigger",
     "core-pattern": "echo '|/tmp/x' >/proc/sys/kernel/core_pattern",
     "raw-socket": "python3 -c 'import socket as s; s.socket(s.AF_INET, s.SOCK_RAW, 1)'",
@@ -36,49 +35,40 @@ def put(host: Host, text: str, path: str) -> None:
     host.check_output(f"echo {base64.b64encode(text.encode()).decode()} | base64 --decode >{path}")
 
 
-def confined(host: Host) -> list[dict[str, Any]]:
-    """Return what aa-status says of every process that is under a profile of the tenants'."""
-    status = json.loads(host.check_output("aa-status --json"))
-    return [
-        {"program": program, **process}
-        for program, processes in status["processes"].items()
-        for process in processes
-        if process["profile"].startswith("bailey-")
-    ]
-
-
-def pids_of(host: Host, name: str) -> set[str]:
-    return set(host.check_output(f"docker top {name} -o pid | tail -n +2").split())
-
-
 def test_every_process_of_every_tenant_is_under_its_profile_in_enforce_mode(host: Host) -> None:
-    found = {str(process["pid"]): process for process in confined(host)}
-    for name, profile in PROFILES.items():
-        pids = pids_of(host, name)
-        assert pids
+    status = json.loads(host.check_output("aa-status --json"))
+    found = {str(one["pid"]): one for processes in status["processes"].values() for one in processes}
+    names = " ".join(PROFILES)
+    lines = host.check_output(f"for name in {names}; do docker top $name -o pid | tail -n +2 | xargs echo $name; done")
+    running = {name: pids for name, *pids in map(str.split, lines.splitlines())}
+    assert set(running) == set(PROFILES)
+    for name, pids in running.items():
+        assert len(pids) >= 2  # wshd, and the tenant's program
         for pid in pids:
-            assert found[pid]["status"] == "enforce", found[pid]
-            assert found[pid]["profile"].split("//&")[0] == profile, found[pid]
+            assert found[pid]["status"] == "enforce", (name, found[pid])
+            assert found[pid]["profile"].split("//&")[0] == PROFILES[name], (name, found[pid])
 
 
 def test_what_wshd_starts_is_bound_by_a_second_profile(host: Host) -> None:
+    pids = host.check_output(f"docker inspect --format '{{{{.State.Pid}}}}' {' '.join(PROFILES)}").split()
+    first = host.check_output("cd /proc && cat " + " ".join(f"{pid}/attr/apparmor/current" for pid in pids))
+    assert first.splitlines() == [f"{profile} (enforce)" for profile in PROFILES.values()]
     for name, profile in PROFILES.items():
-        first = host.check_output(f"docker inspect --format '{{{{.State.Pid}}}}' {name}")
-        assert host.check_output(f"cat /proc/{first}/attr/apparmor/current") == f"{profile} (enforce)"
         inside = host.check_output(f"wsh {name} -- cat /proc/self/attr/apparmor/current")
         assert inside == f"{profile}//&{profile}-program (enforce)"
 
 
 def test_a_tenant_can_neither_signal_nor_look_into_wshd(host: Host) -> None:
-    for attack in ("kill -TERM 1", "cat /proc/1/environ", "cat /proc/1/maps", "ls -l /proc/1/exe"):
-        assert host.run("wsh ada-web-1 -- sh -c %s", attack).failed, attack
+    attacks = ("kill -TERM 1", "cat /proc/1/environ", "cat /proc/1/maps", "ls -l /proc/1/exe")
+    script = "; ".join(f"{attack} >/dev/null 2>&1 && echo {attack}" for attack in attacks)
+    assert host.check_output("wsh ada-web-1 -- sh -c %s", f"{script}; echo nothing else") == "nothing else"
 
 
-@pytest.mark.parametrize("name", PROFILES)
+@pytest.mark.parametrize("name", ["ada-web-1", "clara-site-1"])
 def test_every_attack_from_inside_is_refused(host: Host, name: str) -> None:
     put(host, (PROJECT / "tests/ground/attacks.py").read_text(), "/tmp/attacks.py")
-    results = json.loads(host.check_output(f"wsh {name} -- python3 - </tmp/attacks.py"))
-    assert len(results) > 30
+    results = json.loads(host.check_output(f"wsh {name} -e SECONDS=300 -- python3 - </tmp/attacks.py"))
+    assert len(results) > 90
     assert [result for result in results if result["outcome"] != "refused"] == []
 
 
@@ -89,8 +79,7 @@ def test_the_profile_alone_stops_what_all_else_would_allow(host: Host, profile: 
         f"({command}) >/dev/null 2>&1 && echo {name} succeeded || echo {name} refused"
         for name, command in ONLY_THE_PROFILE_STOPS.items()
     )
-    run = f"docker run --rm --network none {' '.join(UNARMED)} --security-opt systempaths=unconfined"
-    command = f"{run} --security-opt apparmor={{}} {IMAGE} sh -c %s"
+    command = f"docker run --rm --network none {UNARMED} --security-opt apparmor={{}} {IMAGE} sh -c %s"
     before = host.check_output("cat /proc/sys/kernel/core_pattern")
     assert host.check_output(command.format(profile), script).splitlines() == [
         f"{name} refused" for name in ONLY_THE_PROFILE_STOPS
@@ -105,20 +94,18 @@ def test_a_static_tenant_executes_nothing_of_its_own(host: Host) -> None:
     assert host.run("wsh clara-site-1 -- sh -c %s", copy).exit_status == 126
 
 
-@pytest.mark.parametrize(
-    ("setting", "value"),
-    [
-        ("kernel/dmesg_restrict", "1"),
-        ("kernel/kptr_restrict", "2"),
-        ("kernel/yama/ptrace_scope", "1"),
-        ("kernel/unprivileged_bpf_disabled", "2"),
-        ("kernel/kexec_load_disabled", "1"),
-        ("fs/protected_symlinks", "1"),
-        ("net/ipv4/ip_forward", "1"),
-    ],
-)
-def test_the_kernel_is_hardened_and_the_platform_goes_on(host: Host, setting: str, value: str) -> None:
-    assert host.check_output(f"cat /proc/sys/{setting}") == value
+def test_the_kernel_is_hardened_and_the_platform_goes_on(host: Host) -> None:
+    wanted = {
+        "kernel/dmesg_restrict": "1",
+        "kernel/kptr_restrict": "2",
+        "kernel/yama/ptrace_scope": "1",
+        "kernel/unprivileged_bpf_disabled": "2",
+        "kernel/kexec_load_disabled": "1",
+        "fs/protected_symlinks": "1",
+        "net/ipv4/ip_forward": "1",
+    }
+    found = host.check_output(f"cd /proc/sys && cat {' '.join(wanted)}").splitlines()
+    assert dict(zip(wanted, found, strict=True)) == wanted
 
 
 def test_boot_parameters_are_in_force_after_a_reboot(host: Host) -> None:
