@@ -255,7 +255,7 @@ class Machine:
         network = f"user,id=net,hostfwd=tcp:127.0.0.1:{self.port}-:22"
         return [
             *(_EMULATOR, "-name", self.name, "-daemonize", "-pidfile", str(self.directory / "pid")),
-            *("-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max", "-smp", "2", "-m", str(_MEMORY_MIB)),
+            *("-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max,la57=off", "-smp", "2", "-m", str(_MEMORY_MIB)),
             *("-display", "none", "-monitor", "none", "-serial", f"file:{self.directory}/console.log"),
             *("-netdev", network, "-device", "virtio-net-pci,netdev=net,addr=3", "-device", "virtio-rng-pci"),
             *drives,
