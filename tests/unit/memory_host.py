@@ -60,6 +60,7 @@ class MemoryEngine(Backend):
         self.memory = memory
         self.containers: dict[str, dict[str, Any]] = {}
         self.ids = itertools.count()
+        self.live_restore = True
 
     def list(self) -> list[Container]:
         return [
@@ -69,6 +70,10 @@ class MemoryEngine(Backend):
 
     def capabilities(self) -> Capabilities:
         return Capabilities("1", frozenset(), 0, False, True, frozenset(), {})
+
+    def survives_restart(self) -> bool:
+        self.memory.call("survives_restart")
+        return self.live_restore
 
     def has_image(self, reference: str) -> bool:
         return bool(reference)

@@ -132,6 +132,10 @@ class Backend(ABC):
         """Return what this engine can do here."""
 
     @abstractmethod
+    def survives_restart(self) -> bool:
+        """Say whether the engine's containers go on while it is restarted."""
+
+    @abstractmethod
     def has_image(self, reference: str) -> bool:
         """Say whether an image is on the host."""
 

@@ -53,6 +53,10 @@ class DockerBackend(Backend):
             rlimit_ceiling=_rlimit_ceiling(),
         )
 
+    def survives_restart(self) -> bool:
+        """Say whether live-restore is on, by the daemon's own account."""
+        return bool(self._api.get("/info").get("LiveRestoreEnabled"))
+
     def has_image(self, reference: str) -> bool:
         """Say whether an image is on the host."""
         return self._api.get(f"/images/{reference}/json", missing_ok=True) is not None
