@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from bailey import enforcement
-from bailey.host import mounts, proc
+from bailey.host import idmap, mounts, proc
 from bailey.host.cgroup import Hierarchy
 
 RECORDED = Path(__file__).with_name("recorded") / "cgroup-v1"
@@ -67,5 +67,6 @@ def lay_out(root: Path, monkeypatch: pytest.MonkeyPatch) -> Kernel:
     monkeypatch.setattr(enforcement, "find_init", partial(proc.find_init, proc=root / "proc"))
     monkeypatch.setattr(enforcement, "read_rlimits", partial(proc.read_rlimits, proc=root / "proc"))
     monkeypatch.setattr(enforcement, "read_mounts", partial(mounts.read_mounts, proc=root / "proc"))
+    monkeypatch.setattr(enforcement, "read_id_map", partial(idmap.read_id_map, proc=root / "proc"))
     hierarchy = Hierarchy(1, {controller: root / controller for controller in CONTROLLERS})
     return Kernel(root, hierarchy, root / "proc")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from bailey import enforcement
 from bailey.enforcement import Check, checks, failing, read_container
+from bailey.host.idmap import IDENTITY, IdMap
 from bailey.host.quota import Volume
 from bailey.spec import Spec
 
@@ -91,6 +92,38 @@ def test_a_word_that_differs_is_one_check_that_fails(
     recorded.change(name, old, new)
     (broken,) = failing(judge(recorded, declared()))
     assert (broken.field.removesuffix(f"[{DEVICE}]"), broken.enforced) == (field, enforced)
+
+
+ROW = f"0 {samples.REMAPPED.base} {samples.REMAPPED.size}\n"
+
+
+@pytest.mark.parametrize(
+    ("uid", "row", "ids", "declared_user", "enforced"),
+    [
+        (200_000 + samples.REMAPPED.base, ROW, samples.REMAPPED, "200000 (host 1879248192)", None),
+        (
+            200_001 + samples.REMAPPED.base,
+            ROW,
+            samples.REMAPPED,
+            "200000 (host 1879248192)",
+            "200001 (host 1879248193)",
+        ),
+        (200_000, "", samples.REMAPPED, "200000 (host 1879248192)", "200000"),  # it was not remapped
+        (200_000, ROW, samples.REMAPPED, "200000 (host 1879248192)", "200000 of the host"),
+        (200_000 + samples.REMAPPED.base, ROW, IDENTITY, "200000", "200000 (host 1879248192)"),
+        (300_000, "0 100000 65536\n0 1 2\n", IDENTITY, "200000", "300000 of the host"),
+    ],
+)
+def test_whom_it_runs_as_is_judged_inside_and_outside(
+    recorded: kernel.Kernel, uid: int, row: str, ids: IdMap, declared_user: str, enforced: str | None
+) -> None:
+    recorded.change("status", "Uid:\t200000\t200000", f"Uid:\t{uid}\t{uid}")
+    for name in ("uid_map", "gid_map"):
+        recorded.path(name).write_text(row)
+    reading = read_container(recorded.hierarchy, kernel.CONTAINER)
+    assert reading is not None
+    (user,) = [check for check in checks(declared(), reading, None, [DEVICE], ids) if check.field == "user"]
+    assert (user.declared, user.enforced, user.holds) == (declared_user, enforced or declared_user, enforced is None)
 
 
 def test_a_rate_that_was_not_declared_beside_one_that_was_is_drift(recorded: kernel.Kernel) -> None:

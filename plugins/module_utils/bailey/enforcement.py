@@ -9,6 +9,7 @@ from pathlib import Path
 
 from .capabilities import from_mask, to_mask
 from .host.cgroup import Enforced, Hierarchy, Usage
+from .host.idmap import IDENTITY, IdMap, describe_process, read_id_map
 from .host.mounts import Mount, read_mounts
 from .host.proc import Process, find_init, read_rlimits
 from .host.quota import Volume
@@ -30,6 +31,7 @@ class Reading:
     init: Process
     rlimits: dict[str, Rlimit]
     mounts: Sequence[Mount]
+    ids: IdMap | None = IDENTITY  # None: a mapping that this platform does not make
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,8 @@ def read_container(hierarchy: Hierarchy, container_id: str) -> Reading | None:
     init = find_init(group.pids())
     if init is None:
         return None
-    reading = Reading(group.enforced(), group.usage(), init, read_rlimits(init.pid), read_mounts(init.pid))
+    kernel = group.enforced(), group.usage()
+    reading = Reading(*kernel, init, read_rlimits(init.pid), read_mounts(init.pid), read_id_map(init.pid))
     return reading if reading.mounts else None  # it ended while it was read
 
 
@@ -63,14 +66,17 @@ def device_numbers(devices: Iterable[str]) -> dict[str, str]:
     return numbers
 
 
-def checks(spec: Spec, reading: Reading, volume: Volume | None, devices: Sequence[str]) -> list[Check]:
-    """Compare everything that was declared for an instance with what holds."""
+def checks(
+    spec: Spec, reading: Reading, volume: Volume | None, devices: Sequence[str], ids: IdMap = IDENTITY
+) -> list[Check]:
+    """Compare everything that was declared for an instance with what holds; `ids` are those that it was made with."""
     return [
         *_group_checks(spec.limits, reading.enforced),
         *_disk_checks(spec.limits, volume),
         *_io_checks(spec.limits.io, reading.enforced, devices),
         *_memory_file_system_checks(spec.limits, reading.mounts),
         *_rlimit_checks(spec.limits, reading.rlimits),
+        _user_check(spec, reading, ids),
         *_confinement_checks(spec, reading),
     ]
 
@@ -150,8 +156,12 @@ def _rlimit_checks(limits: Limits, held: dict[str, Rlimit]) -> Iterator[Check]:
         yield Check(f"ulimits.{name}", str(declared), str(actual), holds)
 
 
+def _user_check(spec: Spec, reading: Reading, ids: IdMap) -> Check:
+    """Compare whom the instance runs as, inside and outside."""
+    return _exact("user", ids.describe(spec.uid), describe_process(reading.ids, reading.init.uid))
+
+
 def _confinement_checks(spec: Spec, reading: Reading) -> Iterator[Check]:
-    yield _exact("user", str(spec.user), str(reading.init.uid))
     root = [mount for mount in reading.mounts if mount.point == _ROOT]
     yield _exact("read_only", _yes(spec.read_only), _yes(bool(root) and root[-1].read_only))
     declared = from_mask(to_mask(spec.cap_add))

@@ -134,6 +134,13 @@ def test_it_may_be_cut_off_again_and_again(root: Path, monkeypatch: pytest.Monke
     assert owners(root) == shifted(before, TWO)
 
 
+def test_a_range_that_has_become_longer_has_the_same_ids(root: Path) -> None:
+    bring(root, ONE)
+    before = owners(root)
+    assert not bring(root, IdMap(ONE.base, 2 * SIZE))
+    assert owners(root) == before
+
+
 def test_an_empty_volume_is_only_marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ownership, "_flush_all", pytest.fail)
     assert bring(tmp_path, ONE)

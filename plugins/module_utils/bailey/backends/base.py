@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from ..host.idmap import IDENTITY, IdMap
 from ..limits import Limits, LogLimit
 from ..rlimits import Rlimit
 from ..spec import Spec
@@ -24,6 +25,7 @@ class Capabilities:
     limits_swap: bool
     rlimits: frozenset[str]  # the resource limits that it can set
     rlimit_ceiling: Mapping[str, Rlimit]  # hard limits that it cannot raise on this host; empty: it can
+    ids: IdMap = IDENTITY  # of containers, on the host
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from ..rlimits import KINDS, Rlimit
 from . import docker_events
 from .base import Backend, Blueprint, Capabilities, Container, Ended, EventStream
 from .docker_config import NO_RESTART, ImageProgram, container_config, living_limits
+from .docker_ids import engine_ids
 from .engine_api import EngineApi
 
 CLIENT_CONFIG = Path("/root/.docker/config.json")
@@ -51,6 +52,7 @@ class DockerBackend(Backend):
             limits_swap=bool(info["SwapLimit"]) or not proc.read_meminfo().get("SwapTotal"),
             rlimits=_RLIMITS,
             rlimit_ceiling=_rlimit_ceiling(),
+            ids=engine_ids(info),
         )
 
     def survives_restart(self) -> bool:

@@ -52,12 +52,22 @@ class IdMap:
         """Return a container's id as people read it, with the host's number where that is another."""
         return str(inside) if not self.remapped else f"{inside} (host {self.to_host(inside)})"
 
+    def same(self, other: IdMap | None) -> bool:
+        """Say whether an id that both have is the same number in both: a range may have become longer meanwhile."""
+        return other is not None and self.base == other.base
+
     def as_text(self) -> str:
         """Write it in the form that `parse_id_map` reads."""
         return f"{self.base}:{self.size}"
 
 
 IDENTITY = IdMap()
+
+
+def describe_process(ids: IdMap | None, uid: int) -> str:
+    """Return whom a process runs as, as its container calls it, by its mapping and the host's number of its uid."""
+    inside = None if ids is None else ids.to_container(uid)
+    return f"{uid} of the host" if ids is None or inside is None else ids.describe(inside)
 
 
 def parse_id_map(text: str) -> IdMap:

@@ -50,14 +50,14 @@ def marked(root: Path) -> list[IdMap]:
 def bring(root: Path, ids: IdMap) -> bool:
     """Have every file below a volume's root belong to the same ids inside of containers of a mapping.
 
-    Returns whether there was anything to do. Raises HostError where it could not be carried to its end; the next run
+    Return whether there was anything to do. Raises HostError where it could not be carried to its end; the next run
     goes on with it. Set-id bits and file capabilities go, as with every change of an owner, chown(2): under no new
     privileges they give nobody anything. An id that no mapping has stays as it is.
     """
     before = marked(root)
-    if before == [ids]:
+    others = [item for item in before if not item.same(ids)]
+    if not others:
         return False
-    others = [item for item in before if item != ids]
     for number, item in enumerate(others):
         if any(item.overlaps(other) and not _told_apart(item, other) for other in (ids, *others[:number])):
             raise HostError(f"{root}: whose its files are cannot be told: {item.as_text()} and others overlap")
