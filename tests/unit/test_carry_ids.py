@@ -81,7 +81,7 @@ def test_data_follows_when_remapping_is_switched_on_and_off(world: World) -> Non
     for ids in (REMAPPED, IDENTITY):
         switch(world, ids)
         assert world.change(DECLARED) is Action.CREATE
-        # In between there is no limit: where a volume is full, no owner changes either.
+        # In between there is no limit: another owner may take space, and a full volume has none.
         assert world.memory.calls[:2] == ["quota.set_limit", "quota.set_limit"]
         assert world.quota.limits == {"web": 16 << 20}
         assert owner(file) == (ids.to_host(UID), ids.to_host(0))

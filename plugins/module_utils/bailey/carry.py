@@ -135,7 +135,7 @@ class Carrier:
             return
         with _undoing("its storage is not as it was", lambda: self._restore_volume(before, made)):
             if idle and not all(self._ids.same(former) for former in marked(before.path)):
-                quota.set_limit(spec.name, None)  # a full volume takes no other owner either
+                quota.set_limit(spec.name, None)  # another owner may take space, and a full volume has none
                 bring(before.path, self._ids)
             quota.set_limit(spec.name, limit)
             self._make_directories(spec, made)
