@@ -118,6 +118,7 @@ class Bailey(PlayCompetitor):
             "tenants_remove_volumes": True,
             "tenants_uid_range": f"{FIRST_UID}-{FIRST_UID + 999}",
             "tenants_overcommit": {"cpus": 100},
+            "tenants_lsm": "none",
             "tenants_workers": WORKERS,
         }
 

@@ -54,6 +54,23 @@ options:
       - What all instances of the host declare together must fit its capacity times this.
     type: dict
     default: {}
+  lsm:
+    description:
+      - The kernel's security module that holds containers in profiles. V(none) is for kernels without AppArmor, and has
+        to be said; they are refused otherwise.
+    type: str
+    choices: [apparmor, none]
+    default: apparmor
+  policy:
+    description:
+      - What this host allows of that which is refused to everybody else - a mapping of an instance's name, or of an
+        app as C(TENANT/APP), to a list of C(root) (O(containers[].user=0)), C(engine-socket) (a bind of the engine's
+        socket in O(containers[].volumes)) and C(device:PATH) (one of O(containers[].devices)).
+      - What no host can allow has no word here - C(privileged), the host's namespaces, another filter.
+      - With C(docker_userns_remap) no instance is in a group of the host's, and a device or a socket that takes one is
+        refused all the same.
+    type: dict
+    default: {}
   workers:
     description: How many containers are changed at a time, 1 to 64.
     type: int
@@ -93,6 +110,20 @@ EXAMPLES = r"""
         tenant: ada
         image: registry.bailey.internal:5000/bailey/python:current
         command: [python3, -m, http.server, "8080"]
+        mem_limit: 64M
+        cpus: 0.1
+        pids_limit: 16
+        network_mode: none
+
+- name: A backup that may read its volume as root, because this host's policy says so
+  bailey_containers:
+    policy: {ops/backup: [root]}
+    apps:
+      - tenant: ops
+        name: backup
+        image: registry.bailey.internal:5000/bailey/python:current
+        command: [python3, -m, http.server, "8080"]
+        user: 0
         mem_limit: 64M
         cpus: 0.1
         pids_limit: 16
@@ -146,7 +177,9 @@ elapsed:
 import time
 from typing import Any
 
+from ..module_utils.bailey.admission import APPARMOR, LSMS
 from ..module_utils.bailey.apps import expand_apps
+from ..module_utils.bailey.exceptions import parse_policy
 from ..module_utils.bailey.hosts import missing_parts, open_host, parse_overcommit
 from ..module_utils.bailey.reconcile import Request, preview, reconcile
 from ..module_utils.bailey.uids import parse_uid_range
@@ -162,6 +195,8 @@ ARGUMENTS: dict[str, Any] = {
     "remove_volumes": {"type": "bool", "default": False},
     "uid_range": {"type": "str", "default": "200000-265535"},
     "overcommit": {"type": "dict", "default": {}},
+    "policy": {"type": "dict", "default": {}},
+    "lsm": {"type": "str", "choices": list(LSMS), "default": APPARMOR},
     "workers": {"type": "int", "default": 8},
     **HOST_ARGUMENTS,
 }
@@ -177,6 +212,8 @@ def converge(params: dict[str, Any], check_mode: bool) -> Outcome:
         purge=params["purge"],
         overcommit=parse_overcommit(params["overcommit"]),
         workers=parse_count("workers", params["workers"], 1, 64),
+        policy=parse_policy("policy", params["policy"]),
+        lsm=params["lsm"],
     )
     missing = missing_parts(params) if check_mode else []
     report = preview(request) if missing else reconcile(request, open_host(params), check_mode=check_mode)

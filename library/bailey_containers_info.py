@@ -79,6 +79,10 @@ instances:
       description: Addresses of the host at which it is published.
       type: list
       elements: str
+    exceptions:
+      description: What the host's policy allows to it and to nobody else, in the policy's words; mostly nothing.
+      type: list
+      elements: str
     declared:
       description: Its declaration in canonical form; the environment's values are hidden.
       type: dict

@@ -69,6 +69,7 @@ class Boxes:
             uids=range(FIRST_UID, FIRST_UID + 1000),
             purge=True,
             overcommit=Overcommit(cpus=100),
+            lsm="none",
             workers=WORKERS,
         )
         reconcile(request, self.open())

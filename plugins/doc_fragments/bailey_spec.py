@@ -12,8 +12,9 @@ options:
     description:
       - The containers' declarations. Names follow the Compose specification where it has one.
       - Sizes need a unit, and use binary multiples (V(1K) is 1024 bytes); V(64M), V(1.5GiB), V(4096B).
-      - Every container is confined beyond what can be declared here - an ordinary uid of its own,
-        no capability but O(containers[].cap_add), no new privileges, the engine's seccomp filter.
+      - Every container is confined beyond what can be declared here - an ordinary uid of its own, no capability but
+        O(containers[].cap_add), no new privileges, a system call filter, covered and read-only paths of the kernel's.
+        Exceptions are the host's to make, in O(policy).
     type: list
     elements: dict
     default: []
@@ -69,6 +70,8 @@ options:
       user:
         description:
           - The uid, at least 1000, in place of one from O(uid_range). No two instances have the same.
+          - V(0) and V(root) are refused unless O(policy) names C(root) for it. Root inside has no capability, no
+            C(cap_add), a read-only root file system and no C(nproc), which would not bind it.
         type: raw
       ports:
         description:
@@ -80,6 +83,8 @@ options:
         description:
           - Directories that outlive the container - a path inside, or a mapping of C(target) and C(read_only).
           - They lie in the instance's own storage, which O(containers[].disk_limit) bounds as a whole.
+          - Of the host's files only the engine's socket can be mounted, read-only, as a mapping of C(type=bind),
+            C(source) and C(target), and only where O(policy) names C(engine-socket).
         type: list
         elements: raw
       read_only:
@@ -90,11 +95,51 @@ options:
         description: Capabilities that the program's bounding set keeps, with or without C(CAP_).
         type: list
         elements: str
-      network_mode:
-        description: V(bridge) connects the container to the engine's bridge, V(none) to nothing.
+      apparmor_profile:
+        description:
+          - The profile of AppArmor that the container runs under, V(bailey-tenant) unless given. V(bailey-static)
+            executes nothing but the image's programs. It has to be loaded in enforce mode; C(unconfined) is refused.
+          - On a host whose O(lsm) is V(none) there is none, and naming one is refused.
         type: str
-        choices: [bridge, none]
+      network_mode:
+        description:
+          - V(bridge) connects the container to the engine's bridge, V(none) to nothing. Any other is refused.
+        type: str
         default: bridge
+      devices:
+        description:
+          - Character devices of the host, by their paths, to be read from and written to - V(/dev/kvm), V(/dev/hwrng),
+            C(/dev/dri/renderDNUMBER), C(/dev/ttyUSBNUMBER), C(/dev/ttyACMNUMBER) or C(/dev/videoNUMBER). Each only
+            where O(policy) names it.
+          - Where a device's group may use it and others may not, the instance gets that group.
+        type: list
+        elements: str
+      exceptions:
+        description:
+          - What of this declaration O(policy) has to allow. It follows from the other fields and need not be given;
+            where it is, it has to be exactly that.
+        type: list
+        elements: str
+      privileged:
+        description: V(false), as it always is. Compose's other value is refused, whatever O(policy) says.
+        type: bool
+        default: false
+      pid:
+        description: V(private), as it always is. Any other is refused, whatever O(policy) says.
+        type: raw
+      ipc:
+        description: V(private), as it always is. Any other is refused, whatever O(policy) says.
+        type: raw
+      uts:
+        description: V(private), as it always is. Any other is refused, whatever O(policy) says.
+        type: raw
+      userns_mode:
+        description: V(private), the engine's own setting. Any other is refused, whatever O(policy) says.
+        type: raw
+      security_opt:
+        description: V(no-new-privileges:true), as it always is. Any other is refused, whatever O(policy) says.
+        type: list
+        elements: str
       restart:
         description: When the agent starts it again - V(no), V(always), V(unless-stopped), V(on-failure[:TIMES]).
         type: str

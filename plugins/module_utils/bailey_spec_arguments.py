@@ -11,11 +11,11 @@ from .bailey.spec import STARTED, STATES
 
 _RAW = (
     "user", "mem_limit", "memswap_limit", "mem_reservation", "cpus", "cpu_shares", "cpuset", "pids_limit", "disk_limit",
-    "shm_size",
+    "shm_size", "pid", "ipc", "uts", "userns_mode",
 )  # fmt: skip
-_TEXTS = ("tenant", "app", "plan", "image", "working_dir", "hostname", "runtime", "stop_signal")
+_TEXTS = ("tenant", "app", "apparmor_profile", "plan", "image", "working_dir", "hostname", "runtime", "stop_signal")
 _MAPPINGS = ("environment", "blkio_config", "logging", "ulimits", "storage_opt", "healthcheck", "network")
-_STRING_LISTS = ("command", "entrypoint", "cap_add", "tmpfs")
+_STRING_LISTS = ("command", "entrypoint", "cap_add", "tmpfs", "devices", "exceptions", "security_opt")
 _RAW_LISTS = ("ports", "volumes")
 
 CONTAINER_OPTIONS: dict[str, Any] = {
@@ -23,7 +23,8 @@ CONTAINER_OPTIONS: dict[str, Any] = {
     "state": {"type": "str", "choices": list(STATES), "default": STARTED},
     "pull_policy": {"type": "str", "choices": ["missing", "always", "never"], "default": "missing"},
     "read_only": {"type": "bool", "default": True},
-    "network_mode": {"type": "str", "choices": ["bridge", "none"], "default": "bridge"},
+    "privileged": {"type": "bool", "default": False},
+    "network_mode": {"type": "str", "default": "bridge"},
     "restart": {"type": "str", "default": "unless-stopped"},
     "stop_grace_period": {"type": "str", "default": "10s"},
     "io_scope": {"type": "str", "choices": ["all", "direct"]},

@@ -38,9 +38,9 @@ class GroundError(Exception):
     """The ground cannot be had; the tests that stand on it fail with this text."""
 
 
-def command(argv: Sequence[str], *, check: bool = True, timeout: float = 120.0) -> str:
+def command(argv: Sequence[str], *, check: bool = True, timeout: float = 120.0, stdin: str = "") -> str:
     """Run a program and return what it printed."""
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=timeout)
+    done = subprocess.run(argv, input=stdin, capture_output=True, text=True, check=False, timeout=timeout)
     if check and done.returncode != 0:
         raise GroundError(f"{shlex.join(argv)}: exit status {done.returncode}: {done.stderr.strip()}")
     return done.stdout

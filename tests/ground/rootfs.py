@@ -45,13 +45,13 @@ class RootFs:
             *certificates,
             '--customize-hook=chroot "$1" update-ca-certificates',
             *(f"--customize-hook={hook}" for hook in self.hooks),
-            _codename(),
+            codename(),
         ]
 
     def inputs(self) -> str:
         """Return the hash of all that the archive depends on, but for the packages' versions."""
         total = hashlib.sha256("\0".join(self.arguments()).encode())
-        for path in [*_sources(), *sorted(AUTHORITIES.glob("*.crt"))]:
+        for path in [*package_sources(), *sorted(AUTHORITIES.glob("*.crt"))]:
             total.update(path.read_bytes())
         return total.hexdigest()[:16]
 
@@ -64,7 +64,7 @@ class RootFs:
             for old in CACHE.glob(f"{stem}-*.tar"):
                 old.unlink()
             unfinished = path.with_suffix(".part")
-            sources = [str(source) for source in _sources()]
+            sources = [str(source) for source in package_sources()]
             command(["mmdebstrap", "--quiet", *self.arguments(), str(unfinished), *sources], timeout=900)
             unfinished.rename(path)
         return path
@@ -79,12 +79,13 @@ class RootFs:
         return True
 
 
-def _codename() -> str:
+def codename() -> str:
+    """Return the name of this machine's release."""
     release = dict(line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if "=" in line)
     return release["VERSION_CODENAME"].strip('"')
 
 
-def _sources() -> list[Path]:
+def package_sources() -> list[Path]:
     """List the distribution's own package sources on this machine."""
     paths = [Path("/etc/apt", name) for name in _SOURCES]
     return [path for path in paths if path.exists() and path.read_text().strip()]
@@ -102,7 +103,7 @@ BASE = RootFs("bailey-test/base:1", ("ca-certificates", "iproute2", "procps", "p
 # only the download is spared. A package that is missing in this list costs time, nothing else.
 _FETCHED = (
     "apache2-utils btrfs-progs ca-certificates crun docker-registry docker.io iptables jq libnftables1 mmdebstrap "
-    "nftables openssl python3-docker runit ulogd2 ulogd2-json xfsprogs"
+    "nftables openssl python3-docker runit ulogd2 ulogd2-json xfsprogs yara"
 )
 # What a Debian server has from its installer: an init, Python for Ansible, apt's binding for its modules.
 _SERVER = "ca-certificates dbus iproute2 kmod procps python3 python3-apt systemd systemd-sysv tini udev"

@@ -76,8 +76,8 @@ CASES = {
     "a soft limit above the hard one": bad(
         ".ulimits.nofile.soft", "20", "at most the hard limit, 10", ulimits={"nofile": {"soft": 20, "hard": 10}}
     ),
-    "root": bad(".user", "0", "at least 1000", user=0),
-    "root by name": bad(".user", "'root'", "at least 1000", user="root"),
+    "root": bad(".user", "0", "at least 1000", "policy names root", user=0),
+    "root by name": bad(".user", "0", "at least 1000", "policy names root", user="root"),
     "a capability that breaks out": bad(".cap_add", "'SYS_ADMIN'", "NET_BIND_SERVICE", cap_add=["SYS_ADMIN"]),
     "a volume in /proc": bad(".volumes", "'/proc/sys'", "outside /proc", volumes=["/proc/sys"]),
     "a volume that climbs": bad(".volumes", "'/data/../etc'", "a normal path", volumes=["/data/../etc"]),

@@ -41,7 +41,7 @@ host = open_host({**given["settings"], "remove_volumes": True})
 for _ in range(given["rounds"]):
     for state in ("started", "absent"):
         declared = {**given["declared"], "state": state}
-        reconcile(Request([declared], {}, uids, overcommit=roomy), host)
+        reconcile(Request([declared], {}, uids, overcommit=roomy, lsm="none"), host)
         if state == "started":
             (found,) = read_instances(host, [declared["name"]])
             checks = [check for check in found.checks if check.field.startswith("network.")]

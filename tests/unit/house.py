@@ -24,21 +24,25 @@ LAYERS: tuple[frozenset[str], ...] = (
         {
             "apps",
             "capabilities",
+            "confinement",
+            "exceptions",
             "healthcheck",
             "limits",
             "network",
             "network_settings",
+            "ports",
             "rlimits",
             "seccomp",
             "spec",
         }
     ),
     frozenset({"host"}),
+    frozenset({"lockdown"}),
     frozenset({"agent_files", "instance_state", "leases"}),
     frozenset({"agent_client", "backends", "wsh"}),
-    frozenset({"admission", "enforcement", "firewall", "planning", "store", "uids"}),
+    frozenset({"admission", "enforcement", "firewall", "grants", "isolation", "planning", "store", "uids"}),
     frozenset({"carry", "hosts", "inventory", "reconcile", "table"}),
-    frozenset({"access_log", "agent", "engine", "images", "registry"}),
+    frozenset({"access_log", "agent", "engine", "images", "registry", "scan"}),
 )
 # What the core may import beyond the standard library, and where.
 LIBRARIES = {"docker": ("images",)}

@@ -22,6 +22,7 @@ from bailey.host.quota import Quota, Volume
 from bailey.instance_state import OPEN, InstanceState, write_state
 from bailey.limits import Limits, LogLimit
 from bailey.planning import Action, Presence, find_presences, plan_instance, plan_removal
+from bailey.rlimits import KINDS
 from bailey.spec import STARTED, parse_spec
 from bailey.store import SpecStore
 
@@ -71,7 +72,7 @@ class MemoryEngine(Backend):
         ]
 
     def capabilities(self) -> Capabilities:
-        return Capabilities("1", frozenset(), 0, False, True, frozenset(), {}, self.ids)
+        return Capabilities("1", frozenset(), 0, False, True, frozenset(KINDS), {}, self.ids)
 
     def survives_restart(self) -> bool:
         self.memory.call("survives_restart")
@@ -131,6 +132,10 @@ class MemoryEngine(Backend):
 
     def log_tail(self, container_id: str, lines: int) -> Sequence[str]:
         raise NotImplementedError(container_id, lines)
+
+    @property
+    def socket(self) -> Path:
+        return Path("/run/engine.sock")
 
     def client(self) -> Sequence[str]:
         return ("engine",)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from bailey.admission import (
@@ -15,10 +16,14 @@ from bailey.admission import (
     check_capacity,
     check_engine,
     check_host,
+    check_kernel,
     check_ports,
+    check_profiles,
+    in_profile,
 )
 from bailey.backends.base import Capabilities
 from bailey.errors import AdmissionError, InvalidValueError, UnsupportedError
+from bailey.host.apparmor import AppArmor
 from bailey.host.quota import NoQuota, Quota, Volume
 from bailey.rlimits import Rlimit
 from bailey.spec import Spec, parse_spec
@@ -235,3 +240,49 @@ def test_overcommit_promises_more() -> None:
     check_capacity(limits(cpus=0.1), GROUND, Overcommit(memory=1.25))  # type: ignore[arg-type]
     with pytest.raises(AdmissionError, match=r"times overcommit 1\.2 "):
         check_capacity(limits(cpus=0.1), GROUND, Overcommit(memory=1.2))  # type: ignore[arg-type]
+
+
+def kernel(root: Path, *profiles: str, enabled: str = "Y\n") -> AppArmor:
+    """Lay out what a kernel shows of AppArmor."""
+    for name, text in (
+        ("sys/module/apparmor/parameters/enabled", enabled),
+        ("sys/kernel/security/apparmor/profiles", "".join(f"{line}\n" for line in profiles)),
+    ):
+        path = root / name
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    return AppArmor(root)
+
+
+def test_a_kernel_without_apparmor_is_refused_unless_that_is_declared(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match=r"^docker_lsm: 'apparmor' .* has no AppArmor; declare docker_lsm: none"):
+        check_kernel("apparmor", AppArmor(tmp_path))
+    check_kernel("none", AppArmor(tmp_path))
+    with pytest.raises(InvalidValueError, match=r"^docker_lsm: 'smack'"):
+        check_kernel("smack")
+
+
+def test_a_kernel_with_apparmor_is_taken(tmp_path: Path) -> None:
+    check_kernel("apparmor", kernel(tmp_path))
+
+
+def test_a_kernel_with_apparmor_turned_off_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match="turned off"):
+        check_kernel("apparmor", kernel(tmp_path, enabled="N\n"))
+
+
+def test_a_profile_has_to_be_loaded_and_to_bind(tmp_path: Path) -> None:
+    host = kernel(tmp_path, "bailey-tenant (enforce)", "bailey-lenient (complain)", "/usr/sbin/ntpd (enforce)")
+    check_profiles([spec("a"), spec("b", apparmor_profile="none")], host)
+    for profile in ("bailey-lenient", "bailey-static"):
+        with pytest.raises(InvalidValueError, match=rf"^a\.apparmor_profile: '{profile}' .* there are bailey-tenant$"):
+            check_profiles([spec("a", apparmor_profile=profile)], host)
+
+
+def test_the_host_decides_whether_there_are_profiles() -> None:
+    assert in_profile(spec("a"), "apparmor").apparmor_profile == "bailey-tenant"
+    assert in_profile(spec("a"), "none").apparmor_profile == "none"
+    with pytest.raises(InvalidValueError, match=r"^a\.apparmor_profile: 'none'"):
+        in_profile(spec("a", apparmor_profile="none"), "apparmor")
+    with pytest.raises(UnsupportedError, match=r"^a\.apparmor_profile: 'bailey-static'"):
+        in_profile(spec("a", apparmor_profile="bailey-static"), "none")

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 from bailey import carry, reconcile
 from bailey.admission import Ground
+from bailey.backends.base import Blueprint
 from bailey.carry import Host
+from bailey.confinement import CONTROL_GROUPS, READ_ONLY
 from bailey.errors import EngineError, HostError
 from bailey.host import ownership
 from bailey.host.cgroup import Hierarchy
@@ -143,6 +145,38 @@ def test_the_engine_is_asked_for_its_ids_where_something_is_made(world: World, m
     ground = Ground(2, world.quota, frozenset({0}), 1 << 30)
     monkeypatch.setattr(Ground, "read", classmethod(lambda _class, *_arguments: ground))
     host = Host(world.engine, world.quota, Hierarchy(2, {}), world.store, world.agent, world.files)
-    reconcile.reconcile(Request([DECLARED], {}, range(2000, 2010)), host)
+    reconcile.reconcile(Request([DECLARED], {}, range(2000, 2010), lsm="none"), host)
     assert owner(world.quota.root / "web/data") == both(REMAPPED.base + UID)
     assert world.store.load()["web"].ids == REMAPPED
+
+
+@pytest.fixture
+def made(world: World, monkeypatch: pytest.MonkeyPatch) -> list[Blueprint]:
+    """What the engine is told to create."""
+    found: list[Blueprint] = []
+    create = world.engine.create
+
+    def created(blueprint: Blueprint) -> str:
+        found.append(blueprint)
+        return create(blueprint)
+
+    monkeypatch.setattr(world.engine, "create", created)
+    return found
+
+
+@pytest.mark.parametrize(("ids", "more"), [(IDENTITY, ()), (REMAPPED, (CONTROL_GROUPS,))])
+def test_control_groups_are_read_only_where_the_engine_leaves_them_writable(
+    world: World, made: list[Blueprint], ids: IdMap, more: tuple[str, ...]
+) -> None:
+    world.engine.ids = ids
+    world.change(DECLARED)
+    assert [blueprint.read_only for blueprint in made] == [(*READ_ONLY, *more)]
+
+
+def test_groups_that_were_admitted_are_those_of_the_engines_ids(
+    world: World, made: list[Blueprint], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(carry, "supplementary_groups", lambda _spec, ids: frozenset({7, 5} if ids == REMAPPED else ()))
+    world.engine.ids = REMAPPED
+    world.change(DECLARED)
+    assert made[0].groups == [5, 7]

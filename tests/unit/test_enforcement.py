@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 from bailey import enforcement
 from bailey.enforcement import Check, checks, failing, read_container
-from bailey.host.idmap import IDENTITY, IdMap
 from bailey.host.quota import Volume
 from bailey.spec import Spec
 
@@ -51,10 +51,18 @@ def test_what_was_declared_for_the_recorded_container_holds(recorded: kernel.Ker
         "ulimits.core": "0",
         "ulimits.nofile": "512:1024",
         "user": "200000",
-        "read_only": "true",
+        "groups": "200000",
         "cap_add": "NET_BIND_SERVICE",
+        "capabilities": "none",
         "no_new_privileges": "true",
         "seccomp": "true",
+        "apparmor_profile": "none",
+        "namespaces": "ipc, mnt, net, pid, uts",
+        "read_only": "true",
+        "masked_paths": "covered",
+        "read_only_paths": "read-only",
+        "mounts": "as declared",
+        "devices": "none",
     }
 
 
@@ -74,16 +82,31 @@ def test_what_was_declared_for_the_recorded_container_holds(recorded: kernel.Ker
         ("blkio/blkio.throttle.write_iops_device", "100", "200", "blkio_config.device_write_iops", "200/s"),
         ("mountinfo", "size=8192k", "size=8196k", "shm_size", "8196K"),
         ("mountinfo", "rw,size=4096k", "rw", "tmpfs[/tmp]", "unlimited"),
-        ("mountinfo", "my\\040app", "my\\040apps", "tmpfs[/run/my app]", "unlimited"),
         ("mountinfo", "/ / ro,", "/ / rw,", "read_only", "false"),
         ("limits", "0                    0                    bytes", "0   1   bytes", "ulimits.core", "0:1"),
         ("limits", "Max open files  ", "Max open things ", "ulimits.nofile", "None"),
-        ("status", "Uid:\t200000\t200000", "Uid:\t200000\t0", "user", "0"),
+        ("status", "Uid:\t200000\t200000", "Uid:\t200000\t0", "user", "0, 200000"),
         ("status", "CapBnd:\t0000000000000400", "CapBnd:\t0000000000200400", "cap_add", "NET_BIND_SERVICE, SYS_ADMIN"),
         ("status", "CapBnd:\t0000000000000400", "CapBnd:\t0000000000000000", "cap_add", "none"),
         ("status", "NoNewPrivs:\t1", "NoNewPrivs:\t0", "no_new_privileges", "false"),
         ("status", "Seccomp:\t2", "Seccomp:\t0", "seccomp", "false"),
         ("status", "Seccomp:\t2\n", "", "seccomp", "false"),
+        ("status", "Groups:\t200000", "Groups:\t200000 6", "groups", "6, 200000"),
+        ("status", "Gid:\t200000", "Gid:\t0", "groups", "0, 200000"),
+        ("status", "CapEff:\t0000000000000000", "CapEff:\t0000000000200000", "capabilities", "SYS_ADMIN"),
+        ("status", "CapInh:\t0000000000000000", "CapInh:\t0000000000000001", "capabilities", "CHOWN"),
+        ("mountinfo", "/null /proc/keys", "/zero /proc/keys", "masked_paths", "in sight: /proc/keys"),
+        ("mountinfo", "/proc/acpi ro,relatime", "/proc/acpi rw,relatime", "masked_paths", "in sight: /proc/acpi"),
+        ("mountinfo", "/proc/sys ro,", "/proc/sys rw,", "read_only_paths", "writable: /proc/sys"),
+        ("mountinfo", "/sys ro,nosuid,nodev,noexec,relatime - sysfs", "/sys rw,nosuid - sysfs", "mounts",
+         "/sys can be written to"),
+        ("mountinfo", "/sys/fs/cgroup/pids ro,", "/sys/fs/cgroup/pids rw,", "mounts",
+         "/sys/fs/cgroup/pids can be written to"),
+        ("mountinfo", "/etc/hosts ro,", "/etc/hosts rw,", "mounts", "/etc/hosts can be written to"),
+        ("mountinfo", " /dev/mqueue ", " /mnt ", "mounts", "/mnt is mounted beside them"),
+        ("mountinfo", "/tmp rw,nosuid,nodev,noexec", "/tmp rw,nodev", "mounts", "/tmp is without noexec, nosuid"),
+        ("devices/devices.list", "c 136:* rwm", "c 136:* rwm\nb 254:0 rw", "devices", "b 254:0 rw"),
+        ("devices/devices.list", "c 136:* rwm", "a *:* rwm", "devices", "a *:* rwm"),
     ],
 )  # fmt: skip
 def test_a_word_that_differs_is_one_check_that_fails(
@@ -92,38 +115,6 @@ def test_a_word_that_differs_is_one_check_that_fails(
     recorded.change(name, old, new)
     (broken,) = failing(judge(recorded, declared()))
     assert (broken.field.removesuffix(f"[{DEVICE}]"), broken.enforced) == (field, enforced)
-
-
-ROW = f"0 {samples.REMAPPED.base} {samples.REMAPPED.size}\n"
-
-
-@pytest.mark.parametrize(
-    ("uid", "row", "ids", "declared_user", "enforced"),
-    [
-        (200_000 + samples.REMAPPED.base, ROW, samples.REMAPPED, "200000 (host 1879248192)", None),
-        (
-            200_001 + samples.REMAPPED.base,
-            ROW,
-            samples.REMAPPED,
-            "200000 (host 1879248192)",
-            "200001 (host 1879248193)",
-        ),
-        (200_000, "", samples.REMAPPED, "200000 (host 1879248192)", "200000"),  # it was not remapped
-        (200_000, ROW, samples.REMAPPED, "200000 (host 1879248192)", "200000 of the host"),
-        (200_000 + samples.REMAPPED.base, ROW, IDENTITY, "200000", "200000 (host 1879248192)"),
-        (300_000, "0 100000 65536\n0 1 2\n", IDENTITY, "200000", "300000 of the host"),
-    ],
-)
-def test_whom_it_runs_as_is_judged_inside_and_outside(
-    recorded: kernel.Kernel, uid: int, row: str, ids: IdMap, declared_user: str, enforced: str | None
-) -> None:
-    recorded.change("status", "Uid:\t200000\t200000", f"Uid:\t{uid}\t{uid}")
-    for name in ("uid_map", "gid_map"):
-        recorded.path(name).write_text(row)
-    reading = read_container(recorded.hierarchy, kernel.CONTAINER)
-    assert reading is not None
-    (user,) = [check for check in checks(declared(), reading, None, [DEVICE], ids) if check.field == "user"]
-    assert (user.declared, user.enforced, user.holds) == (declared_user, enforced or declared_user, enforced is None)
 
 
 def test_a_rate_that_was_not_declared_beside_one_that_was_is_drift(recorded: kernel.Kernel) -> None:
@@ -143,11 +134,51 @@ def test_swap_is_not_judged_where_the_kernel_does_not_count_it(recorded: kernel.
     assert "memswap_limit" not in {check.field for check in results}
 
 
+@pytest.mark.parametrize("kind", ["ipc", "mnt", "net", "pid", "uts"])
+def test_a_namespace_of_the_hosts_is_a_check_that_fails(recorded: kernel.Kernel, kind: str) -> None:
+    recorded.share(kind)
+    (broken,) = failing(judge(recorded, declared()))
+    assert (broken.field, kind in broken.enforced, kind in broken.declared) == ("namespaces", False, True)
+
+
 def test_a_later_mount_covers_an_earlier_one(recorded: kernel.Kernel) -> None:
     with recorded.path("mountinfo").open("a") as stream:
         stream.write("900 681 0:99 / /tmp rw - tmpfs tmpfs rw,size=1048576k\n900 681 0:88 / / rw - overlay o rw\n")
     broken = failing(judge(recorded, declared()))
-    assert {check.field: check.enforced for check in broken} == {"tmpfs[/tmp]": "1G", "read_only": "false"}
+    assert {check.field: check.enforced for check in broken} == {
+        "tmpfs[/tmp]": "1G",
+        "read_only": "false",
+        "mounts": "/ is mounted twice; /tmp is mounted twice; /tmp is without nodev, noexec, nosuid",
+    }
+
+
+def test_a_mount_that_is_not_where_it_was_declared_is_missing_there_and_too_many_elsewhere(
+    recorded: kernel.Kernel,
+) -> None:
+    recorded.change("mountinfo", "my\\040app", "my\\040apps")
+    assert {check.field: check.enforced for check in failing(judge(recorded, declared()))} == {
+        "tmpfs[/run/my app]": "unlimited",
+        "mounts": "/run/my apps is mounted beside them",
+    }
+
+
+def test_a_mount_behind_a_link_of_the_images_is_found(recorded: kernel.Kernel) -> None:
+    inside = recorded.proc / str(kernel.INIT) / "root"
+    (inside / "run").mkdir(parents=True)
+    (inside / "var").mkdir()
+    (inside / "var/run").symlink_to("/run")
+    spec = declared(tmpfs=["/tmp:size=4M", "/var/run/my app:size=1M,mode=700,exec"])
+    assert failing(judge(recorded, spec)) == []
+
+
+def test_filters_of_the_engines_own_are_not_the_instances(recorded: kernel.Kernel) -> None:
+    shutil.copytree(recorded.proc / str(kernel.INIT), recorded.proc / "834", symlinks=True)
+    (broken,) = failing(judge(recorded, declared()))
+    assert (broken.field, broken.enforced) == ("seccomp", "false")
+    recorded.change("status", "Seccomp_filters:\t1", "Seccomp_filters:\t2")
+    assert failing(judge(recorded, declared())) == []
+    recorded.change("status", "Seccomp_filters:\t2\n", "")  # before Linux 5.9
+    assert failing(judge(recorded, declared())) == []
 
 
 def test_a_program_may_lower_its_own_resource_limits(recorded: kernel.Kernel) -> None:

@@ -17,11 +17,14 @@ from bailey.carry import Host
 from bailey.enforcement import Check
 from bailey.errors import AdmissionError, BaileyError, EngineError, InvalidValueError
 from bailey.host.cgroup import Hierarchy
+from bailey.host.idmap import IdMap
 from bailey.planning import Action
 from bailey.reconcile import ReconcileError, Report, Request, preview
+from bailey.spec import Spec
 from bailey.store import SpecStore
 
 from tests.unit.memory_host import PID, Memory, MemoryAgent, MemoryEngine, MemoryQuota, files_below
+from tests.unit.samples import REMAPPED
 
 UIDS = range(2000, 2100)
 Declaration = Mapping[str, object]
@@ -55,7 +58,7 @@ class OneHost:
 
     def converge(self, *declarations: Declaration, check_mode: bool = False, **request: object) -> Report:
         self.memory.calls.clear()
-        wanted = Request(declarations, {"small": {"mem_limit": "32M"}}, UIDS, workers=1, **request)  # type: ignore[arg-type] # by name
+        wanted = Request(declarations, {"small": {"mem_limit": "32M"}}, UIDS, workers=1, **{"lsm": "none", **request})  # type: ignore[arg-type] # by name
         return reconcile.reconcile(wanted, self.host, check_mode=check_mode)
 
     def names(self) -> list[str]:
@@ -160,6 +163,32 @@ def test_nothing_changes_before_everything_is_valid(
     assert one.host.store.load() == {}
 
 
+def test_an_exception_is_the_hosts_to_make(one: OneHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    grants: list[str] = []
+    one.quota.mount = SimpleNamespace(options=frozenset())
+    one.engine.ids = REMAPPED
+
+    def granted(spec: Spec, _socket: Path, _options: frozenset[str], ids: IdMap) -> None:
+        grants.append(f"{spec.name} with ids from {ids.base} on")
+
+    monkeypatch.setattr(reconcile, "check_grants", granted)
+    for policy in ({}, {"b": frozenset({"root"})}, {"a": frozenset({"engine-socket"})}):
+        with pytest.raises(InvalidValueError, match=r"a\.user: 0 is not valid; .* names root for a or ada/web$"):
+            one.converge(declared("a", app="web", user=0), policy=policy)
+        with pytest.raises(InvalidValueError, match=r"a\.user"):
+            preview(Request([declared("a", app="web", user=0)], {}, UIDS, policy=policy, lsm="none"))
+    assert one.host.store.load() == {}
+    assert grants == []
+    report = one.converge(declared("a", app="web", user=0), declared("b"), policy={"ada/web": frozenset({"root"})})
+    assert actions(report) == {"a": Action.CREATE, "b": Action.CREATE}
+    stored = one.host.store.load()
+    assert (stored["a"].uid, stored["a"].canonical["exceptions"]) == (0, ["root"])
+    assert "exceptions" not in stored["b"].canonical
+    assert grants == [f"a with ids from {REMAPPED.base} on"]
+    with pytest.raises(InvalidValueError, match=r"a\.user: 2\d{3} is not valid; allowed: 0, whose the data"):
+        one.converge(declared("a", app="web"), declared("b"))
+
+
 def test_what_does_not_fit_beside_what_stays_is_refused(one: OneHost) -> None:
     one.converge(declared("a", mem_limit="600M"))
     with pytest.raises(AdmissionError, match="2 instances declare mem_limit 1200M together"):
@@ -181,7 +210,7 @@ def test_a_rule_may_name_an_app_that_stays_and_not_one_that_goes_with_it(one: On
 def test_a_bridge_holds_those_that_stay_too(one: OneHost, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admission, "BRIDGE_PORTS", 2)
     with pytest.raises(AdmissionError, match="3 containers are declared"):
-        preview(Request([declared(name) for name in "abc"], {}, UIDS))
+        preview(Request([declared(name) for name in "abc"], {}, UIDS, lsm="none"))
     one.converge(declared("a"), declared("b"))
     one.converge(declared("alone", network_mode="none"))
     with pytest.raises(AdmissionError, match="3 containers are declared with network_mode: bridge"):
@@ -236,12 +265,12 @@ def test_an_image_that_cannot_be_had_is_one_message(one: OneHost, monkeypatch: p
 
 
 def test_a_preview_needs_no_host() -> None:
-    report = preview(Request([declared("a"), declared("b", plan="small")], {"small": {}}, UIDS))
+    report = preview(Request([declared("a"), declared("b", plan="small")], {"small": {}}, UIDS, lsm="none"))
     assert actions(report) == {"a": Action.CREATE, "b": Action.CREATE}
     with pytest.raises(InvalidValueError, match="an app that is declared for this host: ada/a"):
-        preview(Request([declared("a", **NAMING)], {}, UIDS))
+        preview(Request([declared("a", **NAMING)], {}, UIDS, lsm="none"))
     with pytest.raises(BaileyError, match="mem_limit"):
-        preview(Request([declared("a", mem_limit="64")], {}, UIDS))
+        preview(Request([declared("a", mem_limit="64")], {}, UIDS, lsm="none"))
 
 
 def test_a_failure_of_the_engine_before_anything_is_no_half_change(

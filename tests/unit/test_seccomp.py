@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from bailey import seccomp
 from bailey.host.quota_btrfs import BtrfsQuota
 from bailey.host.quota_xfs import XfsQuota
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
+
+from tests.ground import syscalls
+from tests.unit import house
 
 PROFILE = seccomp.profile()
 ALLOW = "SCMP_ACT_ALLOW"
@@ -102,6 +107,29 @@ def test_a_rule_compares_each_argument_once_as_the_runtimes_demand() -> None:
         assert len(indices) == len(set(indices))
 
 
+def _documented() -> dict[str, str]:
+    """Return the calls that docs/seccomp.md says are taken away, with its reasons."""
+    text = (house.ROOT / "docs/seccomp.md").read_text()
+    section = text.partition("## What it takes away")[2].partition("\n## ")[0]
+    return dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", section, re.MULTILINE))
+
+
+def test_it_is_the_engines_default_without_what_the_documentation_names() -> None:
+    recorded = (Path(__file__).with_name("recorded") / "engine-default-calls.txt").read_text()
+    default = {line for line in recorded.splitlines() if not line.startswith("#")}
+    ours = {name for rule in PROFILE["syscalls"] if rule["action"] == ALLOW for name in rule["names"]}
+    assert len(default) > 300
+    assert ours < default
+    native = {name for table in syscalls.TABLES.values() for name in table}
+    assert default & native - ours == _documented().keys()
+    assert all(_documented().values())
+
+
+def test_the_profile_names_calls_that_there_are() -> None:
+    native = {name for table in syscalls.TABLES.values() for name in table}
+    assert {name for rule in PROFILE["syscalls"] for name in rule["names"]} <= native
+
+
 def test_no_call_is_listed_twice() -> None:
     plain = [name for rule in PROFILE["syscalls"] if not rule["args"] for name in rule["names"]]
     assert len(plain) == len(set(plain))
@@ -142,12 +170,30 @@ def test_in_a_refused_family_only_the_named_requests_pass(family: int, number: i
 
 
 @given(
-    st.integers(0, 255).filter(lambda byte: byte not in (0x94, 0x58, 0x66)),
+    st.integers(0, 255).filter(lambda byte: byte not in (0x94, 0x58, 0x66, 0x54)),
     st.integers(0, 255),
     st.integers(0, 1 << 16),
 )
 def test_in_every_other_family_all_requests_pass(family: int, number: int, upper: int) -> None:
     assert allowed("ioctl", 3, upper << 16 | family << 8 | number)
+
+
+@given(st.integers(0, 255), st.integers(0, 1 << 16), st.integers(0, 1 << 31))
+@example(0x12, 0, 0)
+@example(0x1C, 0, 1)
+@example(0x13, 0, 0)
+def test_of_a_terminals_requests_only_typing_into_it_is_refused(number: int, upper: int, beyond: int) -> None:
+    request = beyond << 32 | upper << 16 | 0x5400 | number
+    assert allowed("ioctl", 3, request) == (number not in (0x12, 0x1C))
+
+
+def test_roots_filter_is_the_same_without_what_is_counted_by_user() -> None:
+    plain, roots = (
+        {name for rule in made["syscalls"] for name in rule["names"]}
+        for made in (PROFILE, seccomp.profile(is_root=True))
+    )
+    assert plain - roots == {"inotify_init", "inotify_init1"}
+    assert roots < plain
 
 
 def _matching(byte: int, pairs: list[tuple[int, int]]) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from bailey.errors import InvalidValueError
+from bailey.exceptions import STANDING_FIELDS
 from bailey.network import Network
 from bailey.spec import (
     LIVE_FIELDS,
@@ -41,6 +42,8 @@ FULL: dict[str, object] = samples.declaration(
     volumes=["/data", {"target": "/site", "read_only": True}],
     read_only=False,
     cap_add=["NET_BIND_SERVICE"],
+    apparmor_profile="bailey-static",
+    devices=["/dev/kvm"],
     network_mode="bridge",
     restart="on-failure:3",
     runtime="runc",
@@ -88,6 +91,8 @@ OTHER: dict[str, object] = {
     "volumes": ["/data"],
     "read_only": True,
     "cap_add": [],
+    "apparmor_profile": "bailey-tenant",
+    "devices": ["/dev/hwrng:/dev/hwrng:rw"],
     "network_mode": "none",
     "restart": "no",
     "runtime": "crun",
@@ -162,7 +167,8 @@ def test_a_spec_written_out_reads_back_as_itself(declared: dict[str, object]) ->
 
 
 def test_the_full_declaration_of_these_tests_is_full() -> None:
-    assert {*FULL, "plan"} == set(SPEC_FIELDS)
+    # What stands whatever is said, and what follows from the other fields: test_exceptions.py.
+    assert {*FULL, "plan", "exceptions", *STANDING_FIELDS} == set(SPEC_FIELDS)
     assert OTHER.keys() == FULL.keys()
     parse_spec(FULL)
 
@@ -273,7 +279,7 @@ def test_what_is_not_said_is_safe() -> None:
         ("stop_signal", 15),
         ("stop_grace_period", "601s"),
         ("stop_grace_period", 10),
-        *(("user", value) for value in (0, 999, "root", 4_294_967_294, True, "1000:1000")),
+        *(("user", value) for value in (0.0, False, 999, "toor", "00", 4_294_967_294, True, "1000:1000")),
         *(
             ("ports", [value])
             for value in (
@@ -292,6 +298,9 @@ def test_what_is_not_said_is_safe() -> None:
         ),
         ("cap_add", ["SYS_ADMIN"]),
         ("cap_add", "KILL"),
+        ("apparmor_profile", "unconfined"),
+        ("apparmor_profile", "../x"),
+        ("apparmor_profile", ["bailey-tenant"]),
     ],
 )
 def test_a_value_that_is_not_allowed_is_refused_by_its_path(field: str, value: object) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from bailey.errors import InvalidValueError
-from bailey.spec import Port
+from bailey.ports import Port
 
 from tests.unit import samples
 

@@ -82,6 +82,13 @@ def test_accounts_name_the_uid_and_nobody_can_log_in(tmp_path: Path) -> None:
     assert paths["/etc/passwd"].stat().st_mode & 0o777 == 0o644
 
 
+def test_root_has_no_second_name(tmp_path: Path) -> None:
+    paths = SpecStore(tmp_path).write_accounts("web", 0)
+    for path in paths.values():
+        assert [line.split(":")[0] for line in path.read_text().splitlines() if ":0:" in line] == ["root"]
+        assert "app" not in path.read_text()
+
+
 def test_the_file_is_json_with_a_version(tmp_path: Path) -> None:
     SpecStore(tmp_path).write(STORED)
     assert json.loads((tmp_path / "specs/web.json").read_text())["version"] == 1

@@ -34,7 +34,9 @@ HELD = Check("mem_limit", "64M", "64M", holds=True)
 BROKEN = Check("cpus", "0.5", "unlimited", holds=False)
 
 
-PROCESS = Process(4711, 2000, 1, 0, 0, no_new_privs=True, seccomp=True)
+PROCESS = Process(
+    4711, 1, 2000, frozenset({2000}), frozenset({2000}), 1, 0, 0, 0, no_new_privs=True, seccomp=True, filters=1
+)
 ENFORCED = Enforced(None, None, False, None, None, None, None, frozenset(), None)
 GATE = InstanceState("web", container="id", status=OPEN, gate_ms=6.25, pid=4711)
 
@@ -46,7 +48,7 @@ def instance(
     gate: InstanceState | None = GATE,
 ) -> Instance:
     stored = StoredSpec("web", 2000, state, SPEC.canonical())
-    reading = Reading(ENFORCED, Usage(0, 0, 0, 0), PROCESS, {}, [])
+    reading = Reading(ENFORCED, Usage(0, 0, 0, 0), PROCESS, {}, [], frozenset(), 1, 0, frozenset(), frozenset())
     return Instance(stored, SPEC, container, reading, None, gate, list(checks))
 
 
@@ -56,6 +58,15 @@ def test_a_row_for_each_limit_and_a_mark_where_it_does_not_hold() -> None:
         "ada     web       running  6.2 ms  127.0.0.1:8001  mem_limit  64M       64M",
         "                                                   cpus       0.5       unlimited  NOT ENFORCED",
     ]
+
+
+def test_what_the_hosts_policy_allows_stands_out() -> None:
+    spec = replace(SPEC, user=0, devices=("/dev/kvm",))
+    shown = replace(instance(HELD), spec=spec)
+    row = render([shown]).splitlines()[-1].split()
+    assert row == ["exceptions", "device:/dev/kvm,", "root", "BY", "POLICY"]
+    assert shown.as_result()["exceptions"] == ["device:/dev/kvm", "root"]
+    assert instance(HELD).as_result()["exceptions"] == []
 
 
 def test_an_instance_that_should_run_and_does_not_stands_out() -> None:

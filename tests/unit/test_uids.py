@@ -31,6 +31,12 @@ def test_two_instances_never_share_a_uid(known: dict[str, int]) -> None:
         allocate(declared, known, UIDS)
 
 
+def test_root_is_for_many_and_only_for_who_asks() -> None:
+    known = {"a": 0, "other": 0}
+    assert allocate({"a": 0, "b": 0}, known, UIDS) == {"a": 0, "b": 0}
+    assert allocate({"a": None}, known, UIDS) == {"a": 2000}
+
+
 def test_an_exhausted_range_names_who_gets_none() -> None:
     with pytest.raises(HostError, match="last gets none"):
         allocate({"last": None}, {f"i{uid}": uid for uid in UIDS}, UIDS)

@@ -132,3 +132,30 @@ def test_a_tenant_answers_with_its_real_content(host: Host, port: int, path: str
     address = f"http://127.0.0.1:{port}{path}?_size=max"
     program = f"import urllib.request; print(urllib.request.urlopen({address!r}).read().decode())"
     assert text in host.check_output("python3 -c %s", program)
+
+
+def test_nothing_in_the_images_is_taken_for_hostile(host: Host) -> None:
+    """YARA's rules over every file of every image that tenants are built from."""
+    images = host.check_output("docker images --format '{{.Repository}}:{{.Tag}}'").split()
+    ours = [image for image in images if "/bailey/" in image and image.endswith(":current")]
+    assert ours
+    rules = "/usr/lib/bailey/releases/*/bailey/scan/rules/*.yar"
+    for image in ours:
+        found = host.check_output(
+            f"tree=$(mktemp -d) && id=$(docker create {image} true) &&"
+            " docker export $id | tar x -C $tree --exclude='dev/*' && docker rm $id >/dev/null &&"
+            f" yara -w -r -f -p 2 {rules} $tree 2>/dev/null; rm -rf $tree"
+        )
+        assert found == "", image
+
+
+def test_the_agent_scans(host: Host) -> None:
+    asked = json.dumps({"op": "scan", "names": [], "rules": {}, "act": False})
+    program = (
+        "import socket; s = socket.socket(socket.AF_UNIX); s.connect('/run/bailey/agent.sock');"
+        f" s.sendall(b'{asked}\\n'); print(s.makefile().readline())"
+    )
+    answer = json.loads(host.check_output("python3 -c %s", program))
+    assert answer["ok"] is True, answer
+    assert answer["findings"] == []
+    assert answer["summary"]["complete"] is True

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .backends.base import Capabilities
 from .errors import AdmissionError, InvalidValueError, UnsupportedError
+from .host.apparmor import ENFORCING, AppArmor
 from .host.proc import read_meminfo
 from .host.quota import Quota
 from .limits import Limits
 from .network import AppRef
+from .ports import Port
 from .rlimits import Rlimit
-from .spec import BRIDGE, Port, Spec
+from .spec import BRIDGE, NONE, TENANT_PROFILE, Spec
 from .units import NANO, format_cpus, format_cpuset, format_size
 
 # BR_MAX_PORTS in net/bridge/br_private.h is 1024, and number 0 is no port's.
 BRIDGE_PORTS = 1023
 _REMAPPING_RUNTIMES = ("", "runc", "crun")
+APPARMOR = "apparmor"
+LSMS = (APPARMOR, NONE)  # what docker_lsm may be
+_KERNEL = AppArmor()
 _WILDCARDS = ("0.0.0.0", "::")  # noqa: S104 - compared with what was declared, not bound
 
 
@@ -70,6 +75,44 @@ def _check_io(spec: Spec, ground: Ground) -> None:
         raise UnsupportedError(field, "io_scope: all", reason)
     if ground.quota.device() is None:
         raise UnsupportedError(field, spec.limits.io, f"no block device was found below {ground.quota.root}")
+
+
+def in_profile(spec: Spec, lsm: str) -> Spec:
+    """Return a spec with the profile that it runs under on a host with that security module, `apparmor` or `none`.
+
+    Raises UnsupportedError or InvalidValueError where the two do not go together.
+    """
+    field = f"{spec.name}.apparmor_profile"
+    if lsm == APPARMOR:
+        if spec.apparmor_profile == NONE:
+            raise InvalidValueError(
+                field, NONE, "a profile: only a host that is declared with docker_lsm: none has none"
+            )
+        return spec
+    if spec.apparmor_profile not in (NONE, TENANT_PROFILE):
+        reason = "the host is declared with docker_lsm: none, which holds no instance in a profile"
+        raise UnsupportedError(field, spec.apparmor_profile, reason)
+    return replace(spec, apparmor_profile=NONE)
+
+
+def check_kernel(lsm: str, kernel: AppArmor = _KERNEL) -> None:
+    """Refuse a host whose kernel has not the security module that is declared for it."""
+    if lsm not in LSMS:
+        raise InvalidValueError("docker_lsm", lsm, " or ".join(LSMS))
+    missing = kernel.missing() if lsm == APPARMOR else None
+    if missing is not None:
+        reason = f"{missing}; declare docker_lsm: none to run tenants without it"
+        raise UnsupportedError("docker_lsm", lsm, reason)
+
+
+def check_profiles(specs: Iterable[Spec], kernel: AppArmor = _KERNEL) -> None:
+    """Refuse a profile that the kernel does not hold, in enforce mode: the engine would find out at the start."""
+    loaded = kernel.loaded()
+    for spec in specs:
+        if spec.apparmor_profile != NONE and loaded.get(spec.apparmor_profile) not in ENFORCING:
+            binding = sorted(name for name, mode in loaded.items() if mode in ENFORCING and name.startswith("bailey-"))
+            allowed = f"a profile that is loaded in enforce mode; there are {', '.join(binding) or 'none of ours'}"
+            raise InvalidValueError(f"{spec.name}.apparmor_profile", spec.apparmor_profile, allowed)
 
 
 def check_engine(spec: Spec, capabilities: Capabilities) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,17 @@ class AgentClient:
         with _Connection(self.run_dir / SOCKET_NAME, self._timeout) as connection:
             answer = connection.ask("network", arguments={"names": sorted(names)})
         return dict(answer["instances"])
+
+    def scan(self, names: Collection[str], rules: Mapping[str, Any], timeout: float, *, act: bool) -> dict[str, Any]:
+        """Have the agent scan for hostile processes, and wait for `timeout` seconds: findings, and a summary."""
+        with _Connection(self.run_dir / SOCKET_NAME, self._timeout) as connection:
+            arguments = {"names": sorted(names), "rules": dict(rules), "act": act}
+            return connection.ask("scan", arguments=arguments, timeout=timeout)
+
+    def pardon(self, name: str) -> bool:
+        """Have an instance go on that a scan's rule has frozen or stopped; say whether one had."""
+        with _Connection(self.run_dir / SOCKET_NAME, self._timeout) as connection:
+            return bool(connection.ask("pardon", name)["pardoned"])
 
     def state(self) -> str:
         """Return what the host is: active, draining while tenants still run, or drained."""

@@ -40,6 +40,19 @@ class AgentFiles:
         """Return the directory of an instance's crash records."""
         return self.state_dir / "crashes" / name
 
+    @property
+    def findings_directory(self) -> Path:
+        """Return the directory of what scans have found. It outlives the instances that it tells of."""
+        return self.state_dir / "findings"
+
+    def condemned_file(self, name: str) -> Path:
+        """Return the file whose being there says that an instance may not run until it is deployed again, and why."""
+        return self.state_dir / "condemned" / name
+
+    def frozen_file(self, name: str) -> Path:
+        """Return the file that says that an instance has been frozen for what a scan has found, and why."""
+        return self.run_dir / "frozen" / name
+
     def make_boot_directory(self, name: str) -> Path:
         """Make the directory that a container boots from. A container that has it mounted keeps the very same one."""
         directory = self.boot_directory(name)
@@ -48,7 +61,8 @@ class AgentFiles:
 
     def forget(self, name: str) -> None:
         """Remove all that is kept of an instance whose containers are gone."""
-        for path in (self.control_socket(name), self.exec_file(name), state_file(self.run_dir, name)):
+        paths = (self.control_socket(name), self.exec_file(name), state_file(self.run_dir, name))
+        for path in (*paths, self.condemned_file(name), self.frozen_file(name)):
             path.unlink(missing_ok=True)
         for directory in (self.boot_directory(name), self.crash_directory(name)):
             shutil.rmtree(directory, ignore_errors=True)

@@ -12,8 +12,10 @@ from pathlib import Path
 from .agent_client import AgentClient, AgentUnavailableError, Held
 from .agent_files import AgentFiles
 from .backends.base import Backend, Blueprint, Container, EngineMount
+from .confinement import read_only_paths
 from .enforcement import read_container
 from .errors import BaileyError, EnforcementError, HostError
+from .grants import supplementary_groups
 from .host.cgroup import Hierarchy
 from .host.idmap import IDENTITY, IdMap
 from .host.ownership import bring, marked
@@ -177,8 +179,14 @@ class Carrier:
         mounts.extend(EngineMount(source, target, read_only=True) for target, source in accounts.items())
         mounts.append(EngineMount(self._host.files.wsh_dir, CONTAINER_DIRECTORY, read_only=True))
         mounts.append(EngineMount(self._host.files.make_boot_directory(spec.name), BOOT_DIRECTORY, read_only=True))
+        if spec.socket is not None:
+            mounts.append(EngineMount(Path(spec.socket.source).resolve(), spec.socket.target, read_only=True))
         labels = {LABEL_NAME: spec.name, LABEL_HASH: spec.recreate_hash()}
-        return Blueprint(spec, spec.name, spec.uid, mounts, self._host.io_devices, labels)
+        return Blueprint(
+            *(spec, spec.name, spec.uid, mounts, self._host.io_devices, labels),
+            groups=sorted(supplementary_groups(spec, self._ids)),
+            read_only=read_only_paths(self._host.hierarchy.version, remapped=self._ids.remapped),
+        )
 
     def _apply(self, container: str, held: Held) -> None:
         """Have the agent bring a living container to its spec; what does not hold is an error that names each limit."""

@@ -5,20 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from .capabilities import from_mask, to_mask
+from .confinement import masked_paths, present, read_only_paths
+from .host.apparmor import Confinement, confinement
 from .host.cgroup import Enforced, Hierarchy, Usage
-from .host.idmap import IDENTITY, IdMap, describe_process, read_id_map
-from .host.mounts import Mount, read_mounts
-from .host.proc import Process, find_init, read_rlimits
+from .host.idmap import IDENTITY, IdMap, read_id_map
+from .host.mounts import Mount, read_mounts, resolve_inside
+from .host.namespaces import own_namespaces
+from .host.proc import Process, find_init, read_process, read_rlimits
 from .host.quota import Volume
+from .isolation import device_finding, identity_findings, mount_findings, namespace_findings, process_findings
 from .limits import UNLIMITED, IoRates, Limits
 from .rlimits import Rlimit
 from .spec import Spec
 from .units import format_cpus, format_cpuset, format_size
 
-_ROOT = Path("/")
 _SHM = "/dev/shm"  # noqa: S108 - the place of a mount, not a file that is made
 
 
@@ -31,6 +32,12 @@ class Reading:
     init: Process
     rlimits: dict[str, Rlimit]
     mounts: Sequence[Mount]
+    namespaces: frozenset[str]  # the kinds that it has to itself
+    cgroup_version: int
+    engine_filters: int  # of system calls, that the engine itself runs behind
+    masked: frozenset[str]  # of the paths that no instance sees, those that this kernel has
+    read_only: frozenset[str]  # the same of those that no instance changes
+    profile: Confinement | None  # of AppArmor, that PID 1 runs under
     ids: IdMap | None = IDENTITY  # None: a mapping that this platform does not make
 
 
@@ -52,8 +59,21 @@ def read_container(hierarchy: Hierarchy, container_id: str) -> Reading | None:
     init = find_init(group.pids())
     if init is None:
         return None
-    kernel = group.enforced(), group.usage()
-    reading = Reading(*kernel, init, read_rlimits(init.pid), read_mounts(init.pid), read_id_map(init.pid))
+    engine, ids = read_process(init.parent), read_id_map(init.pid)
+    reading = Reading(
+        group.enforced(),
+        group.usage(),
+        init,
+        read_rlimits(init.pid),
+        read_mounts(init.pid),
+        namespaces=own_namespaces(init.pid),
+        cgroup_version=hierarchy.version,
+        engine_filters=engine.filters or 0 if engine is not None else 0,
+        masked=present(masked_paths()),
+        read_only=present(read_only_paths(hierarchy.version, remapped=ids is not None and ids.remapped)),
+        profile=confinement(init.pid),
+        ids=ids,
+    )
     return reading if reading.mounts else None  # it ended while it was read
 
 
@@ -74,10 +94,9 @@ def checks(
         *_group_checks(spec.limits, reading.enforced),
         *_disk_checks(spec.limits, volume),
         *_io_checks(spec.limits.io, reading.enforced, devices),
-        *_memory_file_system_checks(spec.limits, reading.mounts),
+        *_memory_file_system_checks(spec.limits, reading),
         *_rlimit_checks(spec.limits, reading.rlimits),
-        _user_check(spec, reading, ids),
-        *_confinement_checks(spec, reading),
+        *_lockdown_checks(spec, reading, ids),
     ]
 
 
@@ -141,12 +160,13 @@ def _rate(kind: str, rate: int | None) -> str:
     return f"{format_size(rate)}/s" if kind.endswith("bps") else f"{rate}/s"
 
 
-def _memory_file_system_checks(limits: Limits, mounts: Sequence[Mount]) -> Iterator[Check]:
+def _memory_file_system_checks(limits: Limits, reading: Reading) -> Iterator[Check]:
     # A later mount on the same point covers an earlier one, as it does in the kernel.
-    sizes = {str(mount.point): mount.tmpfs_size for mount in mounts if mount.fs_type == "tmpfs"}
+    sizes = {str(mount.point): mount.tmpfs_size for mount in reading.mounts if mount.fs_type == "tmpfs"}
     yield _exact("shm_size", format_size(limits.shm_size), _size(sizes.get(_SHM)))
     for item in limits.tmpfs:
-        yield _exact(f"tmpfs[{item.target}]", format_size(item.size), _size(sizes.get(item.target)))
+        held = sizes.get(resolve_inside(reading.init.pid, item.target))
+        yield _exact(f"tmpfs[{item.target}]", format_size(item.size), _size(held))
 
 
 def _rlimit_checks(limits: Limits, held: dict[str, Rlimit]) -> Iterator[Check]:
@@ -156,20 +176,13 @@ def _rlimit_checks(limits: Limits, held: dict[str, Rlimit]) -> Iterator[Check]:
         yield Check(f"ulimits.{name}", str(declared), str(actual), holds)
 
 
-def _user_check(spec: Spec, reading: Reading, ids: IdMap) -> Check:
-    """Compare whom the instance runs as, inside and outside."""
-    return _exact("user", ids.describe(spec.uid), describe_process(reading.ids, reading.init.uid))
-
-
-def _confinement_checks(spec: Spec, reading: Reading) -> Iterator[Check]:
-    root = [mount for mount in reading.mounts if mount.point == _ROOT]
-    yield _exact("read_only", _yes(spec.read_only), _yes(bool(root) and root[-1].read_only))
-    declared = from_mask(to_mask(spec.cap_add))
-    actual = from_mask(reading.init.capabilities_bounding)
-    yield _exact("cap_add", ", ".join(declared) or "none", ", ".join(actual) or "none")
-    yield _exact("no_new_privileges", "true", _yes(reading.init.no_new_privs))
-    yield _exact("seccomp", "true", _yes(reading.init.seccomp))
-
-
-def _yes(value: bool) -> str:
-    return "true" if value else "false"
+def _lockdown_checks(spec: Spec, reading: Reading, ids: IdMap) -> Iterator[Check]:
+    init = reading.init
+    findings = (
+        *identity_findings(spec, init, ids, reading.ids),
+        *process_findings(spec, init, reading.engine_filters, reading.profile),
+        *namespace_findings(reading.namespaces, reading.cgroup_version, remapped=ids.remapped),
+        *mount_findings(spec, init.pid, reading.mounts, reading.masked, reading.read_only, ids),
+        device_finding(spec, init.pid, reading.enforced.devices),
+    )
+    yield from (_exact(*finding) for finding in findings)

@@ -67,6 +67,7 @@ class Instance:
             "uid": self.stored.uid,
             "host_uid": self.stored.host_uid,
             "addresses": [port.address for port in self.spec.ports],
+            "exceptions": sorted(self.spec.exceptions),
             "declared": redact(self.stored.canonical),
             "checks": [vars(check) for check in self.checks],
             "enforced": self.is_open and bool(self.checks) and all(check.holds for check in self.checks),

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from .admission import (
+    APPARMOR,
     Ground,
     Overcommit,
     check_apps,
@@ -18,13 +19,18 @@ from .admission import (
     check_capacity,
     check_engine,
     check_host,
+    check_kernel,
     check_ports,
+    check_profiles,
+    in_profile,
 )
 from .carry import Carrier, Host
 from .changes import Differences
 from .enforcement import Check, checks, read_container
 from .errors import AdmissionError, BaileyError, EngineError, InvalidValueError
+from .exceptions import Policy, check_policy
 from .fields import Fields
+from .grants import check_grants
 from .host.idmap import IDENTITY, IdMap
 from .host.quota import Volume
 from .instance_state import InstanceState, read_states
@@ -48,6 +54,8 @@ class Request:
     purge: bool = False
     overcommit: Overcommit = field(default_factory=Overcommit)
     workers: int = 8
+    policy: Policy = field(default_factory=dict)
+    lsm: str = APPARMOR  # or none
 
 
 @dataclass(frozen=True)
@@ -98,12 +106,15 @@ def reconcile(request: Request, host: Host, *, check_mode: bool = False) -> Repo
     for spec in desired.specs.values():
         check_host(spec, ground)
     desired = _with_uids(desired, stored, volumes, request.uids)
+    _check_exceptions(desired, host)
     presences = _find(host, desired)
     plans = _plan(desired, request.purge, presences, stored, volumes, host)
     report = Report(plans, _kept_volumes(plans, volumes, host.remove_volumes))
     ids = IDENTITY
     if report.differences:
         ids = _admit(plans, stored, ground, request.overcommit, host)
+        if not check_mode:  # before which a run of the roles loads them
+            check_profiles(plan.spec for plan in plans.values() if plan.spec is not None and plan.differences)
         _check_images(plans, host, check_mode=check_mode)
     if not check_mode:
         failures = _carry_out(plans, Carrier(host, volumes, ids), request.workers)
@@ -141,7 +152,11 @@ def _read(request: Request) -> _Desired:
             absent.append(name)
         else:
             states[name] = state
-            specs[name] = parse_spec({key: fields.get(key) for key in SPEC_FIELDS}, request.plans, where)
+            spec = parse_spec({key: fields.get(key) for key in SPEC_FIELDS}, request.plans, where)
+            check_policy(name, f"{spec.tenant}/{spec.app}", spec.exceptions, request.policy)
+            specs[name] = in_profile(spec, request.lsm)
+    if specs:  # taking all away needs nothing of a kernel
+        check_kernel(request.lsm)
     check_ports(specs.values())
     check_bridge(specs.values())
     return _Desired(specs, states, absent)
@@ -158,6 +173,14 @@ def _with_uids(
         if volume is not None and spec.volumes and volume.uid != given[name]:
             raise InvalidValueError(f"{name}.user", given[name], f"{volume.uid}, whose the data in {volume.path} is")
     return replace(desired, specs={name: replace(spec, user=given[name]) for name, spec in desired.specs.items()})
+
+
+def _check_exceptions(desired: _Desired, host: Host) -> None:
+    """Refuse what the policy allows and this host cannot keep. Who may use what depends on the engine's ids."""
+    asking = [spec for spec in desired.specs.values() if spec.exceptions]
+    ids = host.backend.capabilities().ids if asking else IDENTITY
+    for spec in asking:
+        check_grants(spec, host.backend.socket, host.quota.mount.options, ids)
 
 
 def _find(host: Host, desired: _Desired) -> dict[str, Presence]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
 import json
 import re
 import secrets
@@ -15,19 +14,32 @@ from typing import NamedTuple
 from .capabilities import parse_capabilities
 from .changes import Json
 from .errors import InvalidValueError
+from .exceptions import (
+    ROOT_RLIMITS,
+    ROOT_UID,
+    STANDING_FIELDS,
+    SocketMount,
+    check_network_mode,
+    check_root,
+    check_standing,
+    needed,
+    parse_devices,
+    parse_socket,
+)
 from .fields import Fields
 from .healthcheck import Healthcheck, parse_healthcheck
 from .limits import LIMIT_FIELDS, Limits, merge_declarations, parse_limits, parse_target
 from .names import parse_name
 from .network import Network, parse_network
+from .ports import Port, parse_ports
 from .units import format_duration, parse_count, parse_duration
 
 STARTED, STOPPED, ABSENT = "started", "stopped", "absent"
 STATES = (STARTED, STOPPED, ABSENT)
 PROGRAM_FIELDS = (
     "name", "tenant", "app", "plan", "image", "pull_policy", "command", "entrypoint", "environment", "working_dir",
-    "hostname", "user", "ports", "volumes", "read_only", "cap_add", "network_mode", "restart", "runtime",
-    "stop_signal", "stop_grace_period", "healthcheck",
+    "hostname", "user", "ports", "volumes", "read_only", "cap_add", "apparmor_profile", "network_mode", "restart",
+    "runtime", "stop_signal", "stop_grace_period", "healthcheck", "devices", "exceptions", *STANDING_FIELDS,
 )  # fmt: skip
 # What a plan may say, below what the container says itself.
 PLAN_FIELDS = (*LIMIT_FIELDS, "network")
@@ -40,7 +52,7 @@ LIVE_FIELDS = frozenset((
 # A living container can change these, but cannot lose them: the engine takes "not set" for "leave as it is".
 _LIVE_WHILE_SET = ("mem_reservation", "cpuset")
 # Counts what the platform itself puts into every container: a container of another layout is made again.
-_LAYOUT = 1
+_LAYOUT = 2
 
 # The grammar of distribution/reference: [HOST[:PORT]/]PATH[/PATH...][:TAG][@DIGEST].
 _PATH = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
@@ -49,34 +61,16 @@ _IMAGE = re.compile(
     rf"(?:{_HOST}/)?{_PATH}(?:/{_PATH})*(?::[A-Za-z0-9_][A-Za-z0-9._-]{{0,127}})?(?:@sha256:[0-9a-f]{{64}})?"
 )
 _ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_SHORT_PORT = re.compile(
-    r"(?:(?P<ip>[0-9.]+|\[[0-9a-fA-F:.]+\]):)?(?P<published>[0-9]+):(?P<target>[0-9]+)(?:/(?P<protocol>[a-z]+))?"
-)
 _RESTART = re.compile(r"no|always|unless-stopped|on-failure(:[1-9][0-9]{0,3})?")
 _RESTART_ALLOWED = "no, always, unless-stopped or on-failure[:times]"
 _SIGNAL = re.compile(r"SIG[A-Z0-9+]{2,12}")
 _RUNTIME = re.compile(r"[a-z][a-z0-9._-]{0,63}")
-_LOOPBACK = "127.0.0.1"
+_PROFILE = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
+_ROOT_NAMES = (ROOT_UID, "0", "root")
 BRIDGE, NONE = "bridge", "none"  # network modes
+TENANT_PROFILE, UNCONFINED = "bailey-tenant", "unconfined"  # of AppArmor; NONE on a host that is declared to have none
 _NAME_MAX = 255  # bytes that the kernel takes for a directory's name
 _FINGERPRINT_KEY = secrets.token_bytes(16)
-
-
-class Port(NamedTuple):
-    """A port of the container published on an address of the host."""
-
-    host_ip: str
-    published: int
-    target: int
-    protocol: str
-
-    @property
-    def address(self) -> str:
-        """Return where the host answers for it, as a URL writes that."""
-        return f"[{self.host_ip}]:{self.published}" if ":" in self.host_ip else f"{self.host_ip}:{self.published}"
-
-    def __str__(self) -> str:
-        return f"{self.address}:{self.target}/{self.protocol}"
 
 
 class VolumeMount(NamedTuple):
@@ -108,8 +102,11 @@ class Spec:
     user: int | None
     ports: tuple[Port, ...]
     volumes: tuple[VolumeMount, ...]
+    socket: SocketMount | None
+    devices: tuple[str, ...]
     read_only: bool
     cap_add: tuple[str, ...]
+    apparmor_profile: str
     network_mode: str
     network: Network
     restart: str
@@ -126,6 +123,11 @@ class Spec:
             raise ValueError(f"{self.name} has not been given a uid yet")
         return self.user
 
+    @property
+    def exceptions(self) -> dict[str, tuple[str, object]]:
+        """What the host's policy has to allow for it by name, each with the field and value that ask for it."""
+        return needed(self.user, self.devices, self.socket)
+
     def canonical(self) -> dict[str, Json]:
         """Return the declaration that parses to exactly this spec, with every default written out."""
         declared: dict[str, Json] = {
@@ -137,9 +139,10 @@ class Spec:
             "environment": dict(sorted(self.environment.items())),
             "hostname": self.hostname,
             "ports": [str(port) for port in self.ports],
-            "volumes": [{"target": item.target, "read_only": item.read_only} for item in self.volumes],
+            "volumes": self._canonical_volumes(),
             "read_only": self.read_only,
             "cap_add": list(self.cap_add),
+            "apparmor_profile": self.apparmor_profile,
             "network_mode": self.network_mode,
             "restart": self.restart,
             "stop_grace_period": format_duration(self.stop_grace_period),
@@ -154,9 +157,17 @@ class Spec:
             "stop_signal": self.stop_signal or None,
             "healthcheck": None if self.healthcheck is None else self.healthcheck.canonical(),
             "network": None if self.network_mode == NONE else self.network.canonical(),
+            "devices": [*self.devices] if self.devices else None,
+            "exceptions": [*sorted(self.exceptions)] if self.exceptions else None,
         }
         declared.update({key: value for key, value in optional.items() if value is not None})
         return declared
+
+    def _canonical_volumes(self) -> list[Json]:
+        volumes: list[Json] = [{"target": item.target, "read_only": item.read_only} for item in self.volumes]
+        if self.socket is not None:
+            volumes.append({"type": "bind", "source": self.socket.source, "target": self.socket.target})
+        return volumes
 
     def shown(self) -> dict[str, Json]:
         """Return the canonical form fit for a diff or a log: the environment's values are only fingerprints."""
@@ -193,17 +204,25 @@ def parse_spec(declared: object, plans: Mapping[str, object] | None = None, wher
     first = Fields(where, declared, SPEC_FIELDS)
     name = parse_name(first.path("name"), first.required("name", "the instance's name"))
     fields = Fields(name, declared, SPEC_FIELDS)
-    volumes = _parse_volumes(fields)
+    check_standing(fields)
+    volumes, socket = _parse_volumes(fields)
+    devices, user = parse_devices(fields), _parse_user(fields)
     read_only = fields.flag("read_only", default=True)
     merged = merge_declarations(_plan(fields, plans or {}), {key: fields.get(key) for key in PLAN_FIELDS})
+    if user == ROOT_UID:
+        merged = merge_declarations({"ulimits": ROOT_RLIMITS}, merged)
     limits = parse_limits(
         name,
         {key: merged.get(key) for key in LIMIT_FIELDS},
         writable_root=not read_only,
         has_volumes=any(not volume.read_only for volume in volumes),
     )
-    _check_targets(fields, volumes, limits)
+    if user == ROOT_UID:
+        check_root(fields, limits, read_only=read_only)
+    _check_targets(fields, volumes, socket, limits)
+    _check_exceptions(fields, tuple(sorted(needed(user, devices, socket))))
     tenant = parse_name(fields.path("tenant"), fields.required("tenant", "the owner of the code"))
+    check_network_mode(fields, (BRIDGE, NONE))
     network_mode = fields.choice("network_mode", (BRIDGE, NONE), BRIDGE)
     return Spec(
         name=name,
@@ -216,11 +235,14 @@ def parse_spec(declared: object, plans: Mapping[str, object] | None = None, wher
         environment=_parse_environment(fields),
         working_dir=_parse_working_dir(fields),
         hostname=parse_name(fields.path("hostname"), fields.get("hostname", name)),
-        user=_parse_user(fields),
+        user=user,
         ports=_parse_ports(fields, network_mode),
         volumes=volumes,
+        socket=socket,
+        devices=devices,
         read_only=read_only,
         cap_add=parse_capabilities(fields.path("cap_add"), fields.items("cap_add")),
+        apparmor_profile=_parse_profile(fields),
         network_mode=network_mode,
         network=_parse_network(fields, merged.get("network"), tenant, network_mode),
         restart=_matching(fields, "restart", _RESTART, _RESTART_ALLOWED, "unless-stopped"),
@@ -256,6 +278,14 @@ def _matching(fields: Fields, key: str, pattern: re.Pattern[str], allowed: str, 
     return value
 
 
+def _parse_profile(fields: Fields) -> str:
+    allowed = f"the name of a profile that the host has loaded, such as {TENANT_PROFILE}"
+    profile = _matching(fields, "apparmor_profile", _PROFILE, allowed, TENANT_PROFILE)
+    if profile == UNCONFINED:
+        raise InvalidValueError(fields.path("apparmor_profile"), profile, allowed)
+    return profile
+
+
 def _parse_environment(fields: Fields) -> dict[str, str]:
     path = fields.path("environment")
     given = fields.get("environment", {})
@@ -282,10 +312,13 @@ def _parse_working_dir(fields: Fields) -> str:
 def _parse_user(fields: Fields) -> int | None:
     if "user" not in fields:
         return None
+    given = fields.get("user")
+    if not isinstance(given, bool | float) and given in _ROOT_NAMES:
+        return ROOT_UID
     try:
         return parse_count(fields.path("user"), fields.get("user"), 1000, 4_294_967_293)
     except InvalidValueError:
-        allowed = "a uid of at least 1000: a tenant's program never runs as root or as a system account"
+        allowed = "a uid of at least 1000 and no system account's; 0 where the host's policy names root"
         raise InvalidValueError(fields.path("user"), fields.get("user"), allowed) from None
 
 
@@ -306,65 +339,44 @@ def _parse_network(fields: Fields, merged: object, tenant: str, network_mode: st
 
 
 def _parse_ports(fields: Fields, network_mode: str) -> tuple[Port, ...]:
-    ports = tuple(
-        _parse_port(f"{fields.path('ports')}[{number}]", item) for number, item in enumerate(fields.items("ports"))
-    )
+    ports = parse_ports(fields)
     if ports and network_mode == NONE:
         raise InvalidValueError(fields.path("ports"), str(ports[0]), f"none with network_mode: {NONE}")
     return ports
 
 
-def _parse_port(path: str, value: object) -> Port:
-    allowed = "'[ADDRESS:]PUBLISHED:TARGET[/tcp|udp]', or a mapping of target, published, host_ip, protocol"
-    if isinstance(value, str):
-        match = _SHORT_PORT.fullmatch(value)
-        if match is None:
-            raise InvalidValueError(path, value, allowed)
-        value = {
-            "host_ip": match["ip"].strip("[]") if match["ip"] else None,
-            "published": match["published"],
-            "target": match["target"],
-            "protocol": match["protocol"],
-        }
-    if not isinstance(value, Mapping):
-        raise InvalidValueError(path, value, allowed)
-    given = Fields(path, value, ("host_ip", "published", "target", "protocol"))
-    return Port(
-        _parse_host_ip(given),
-        parse_count(given.path("published"), given.required("published", "a port number"), 1, 65535),
-        parse_count(given.path("target"), given.required("target", "a port number"), 1, 65535),
-        given.choice("protocol", ("tcp", "udp"), "tcp"),
-    )
-
-
-def _parse_host_ip(given: Fields) -> str:
-    allowed = "an IPv4 or IPv6 address of the host, without a scope"
-    text = given.text("host_ip", _LOOPBACK)
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        raise InvalidValueError(given.path("host_ip"), text, allowed) from None
-    if getattr(address, "scope_id", None) is not None:
-        raise InvalidValueError(given.path("host_ip"), text, allowed)
-    return str(address)
-
-
-def _parse_volumes(fields: Fields) -> tuple[VolumeMount, ...]:
+def _parse_volumes(fields: Fields) -> tuple[tuple[VolumeMount, ...], SocketMount | None]:
+    """Return the directories of the instance's storage, and the engine's socket where it is asked for."""
     volumes: list[VolumeMount] = []
+    socket: SocketMount | None = None
     for number, item in enumerate(fields.items("volumes")):
         path = f"{fields.path('volumes')}[{number}]"
+        if isinstance(item, Mapping) and item.get("type") == "bind":
+            if socket is not None:
+                raise InvalidValueError(path, item.get("source"), "the engine's socket once")
+            socket = parse_socket(path, item)
+            continue
         given = Fields(path, {"target": item} if isinstance(item, str) else item, ("target", "read_only"))
         target = parse_target(given.path("target"), given.required("target", "a path inside the container"))
         volume = VolumeMount(target, given.flag("read_only", default=False))
         if len(volume.directory.encode()) > _NAME_MAX:
             raise InvalidValueError(given.path("target"), target, f"a path that makes a name of {_NAME_MAX} bytes")
         volumes.append(volume)
-    return tuple(volumes)
+    return tuple(volumes), socket
 
 
-def _check_targets(fields: Fields, volumes: tuple[VolumeMount, ...], limits: Limits) -> None:
+def _check_exceptions(fields: Fields, wanted: tuple[str, ...]) -> None:
+    """Hold a declaration that names its exceptions to naming exactly those; the host's policy is another matter."""
+    if "exceptions" in fields and (given := fields.items("exceptions")) != list(wanted):
+        raise InvalidValueError(fields.path("exceptions"), given, f"what the other fields ask for: {list(wanted)}")
+
+
+def _check_targets(
+    fields: Fields, volumes: tuple[VolumeMount, ...], socket: SocketMount | None, limits: Limits
+) -> None:
     """Refuse mount points inside one another: a tenant who may write the outer one could replace the inner."""
     targets = [volume.target for volume in volumes] + [item.target for item in limits.tmpfs]
+    targets += [] if socket is None else [socket.target]
     for number, target in enumerate(targets):
         for other in targets[number + 1 :]:
             if f"{target}/".startswith(f"{other}/") or f"{other}/".startswith(f"{target}/"):

@@ -15,18 +15,16 @@ from typing import Any
 
 from .changes import Json
 from .errors import HostError
+from .exceptions import ROOT_UID
 from .host.files import read_text, sync_directory, write_atomic
 from .host.idmap import IDENTITY, IdMap, id_map_of
 
 VERSION = 1
 _ACCOUNT_FILES = {
-    "passwd": (
-        "root:*:0:0:root:/root:/usr/sbin/nologin\n"
-        "nobody:*:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
-        "app:*:{uid}:{uid}:app:{home}:/bin/sh\n"
-    ),
-    "group": "root:*:0:\nnogroup:*:65534:\napp:*:{uid}:\n",
+    "passwd": ("root:*:0:0:root:/root:/usr/sbin/nologin\nnobody:*:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"),
+    "group": "root:*:0:\nnogroup:*:65534:\n",
 }
+_OWN_LINES = {"passwd": "app:*:{uid}:{uid}:app:{home}:/bin/sh\n", "group": "app:*:{uid}:\n"}
 _HOME = "/tmp"  # noqa: S108 - inside the container, where it is the one place that every instance may write
 
 
@@ -107,9 +105,10 @@ class SpecStore:
         directory = self.accounts / name
         directory.mkdir(mode=0o755, parents=True, exist_ok=True)
         paths: dict[str, Path] = {}
-        for kind, template in _ACCOUNT_FILES.items():
+        for kind, common in _ACCOUNT_FILES.items():
             path = directory / kind
-            text = template.format(uid=uid, home=_HOME)
+            own = _OWN_LINES[kind].format(uid=uid, home=_HOME) if uid != ROOT_UID else ""
+            text = common + own
             if read_text(path) != text:
                 write_atomic(path, text.encode(), mode=0o644)
             paths[f"/etc/{kind}"] = path

@@ -10,7 +10,10 @@ _HEADINGS = ("TENANT", "INSTANCE", "STATE", "GATE", "ADDRESS", "LIMIT", "DECLARE
 
 
 def render(instances: Iterable[Instance]) -> str:
-    """Return the table; a row whose limit does not hold ends with NOT ENFORCED."""
+    """Return the table; a row whose limit does not hold ends with NOT ENFORCED.
+
+    What the host's policy allows to an instance and to nobody else is a row of its own, which ends with BY POLICY.
+    """
     rows = [_HEADINGS, *(row for instance in instances for row in _rows(instance))]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
     return "\n".join(
@@ -28,6 +31,8 @@ def _rows(instance: Instance) -> Iterator[tuple[str, ...]]:
     for number, check in enumerate(instance.checks):
         mark = "" if check.holds else "NOT ENFORCED"
         yield (*(first if number == 0 else ("",) * len(first)), check.field, check.declared, check.enforced, mark)
+    if spec.exceptions:
+        yield (*("",) * len(first), "exceptions", ", ".join(sorted(spec.exceptions)), "", "BY POLICY")
 
 
 def _gate(instance: Instance) -> str:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 
 from .errors import HostError, InvalidValueError
+from .exceptions import ROOT_UID
 
 
 def parse_uid_range(field: str, value: object) -> range:
@@ -21,14 +22,15 @@ def allocate(declared: Mapping[str, int | None], known: Mapping[str, int], uids:
     """Give each declared instance its uid: the one it asks for, the one it has, or the lowest that is free.
 
     `known` holds the uids that instances have now or left data under; none of them goes to another
-    instance. Raises InvalidValueError where two instances ask for one uid, HostError where none is left.
+    instance. Root's, which many may have, only goes to who asks for it. Raises InvalidValueError where two instances
+    ask for one uid, HostError where none is left.
     """
     given: dict[str, int] = {}
     for name, uid in declared.items():
         if uid is not None:
             _refuse_shared(name, uid, known, given)
             given[name] = uid
-        elif name in known:
+        elif known.get(name, ROOT_UID) != ROOT_UID:
             given[name] = known[name]
     taken = set(known.values()) | set(given.values())
     free = (uid for uid in uids if uid not in taken)
@@ -42,6 +44,6 @@ def allocate(declared: Mapping[str, int | None], known: Mapping[str, int], uids:
 
 
 def _refuse_shared(name: str, uid: int, known: Mapping[str, int], given: Mapping[str, int]) -> None:
-    for other, taken in (*known.items(), *given.items()):
+    for other, taken in () if uid == ROOT_UID else (*known.items(), *given.items()):
         if taken == uid and other != name:
             raise InvalidValueError(f"{name}.user", uid, f"a uid of its own; {other} has this one")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 PARTS = {
-    "bailey": ("plugins/module_utils/bailey", ("*.py",)),
+    "bailey": ("plugins/module_utils/bailey", ("*.py", "*.yar")),
     "wsh": ("src/wsh", ("*.c", "*.h", "*.mk", "Makefile")),
 }
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bailey.agent.custody import Custody
 from bailey.agent.gate import Gate
 from bailey.agent.hands import Hands
 from bailey.agent.ledger import Ledger, Record
@@ -143,7 +144,8 @@ class Stage:
         self.gate = StagedGate(self.ledger, Prover(self.host), self.workers)
         self.gate.past, self.gate.armed = {}, set()
         hands = Hands(self.engine, self.files, self.workers)
-        self.supervisor = Supervisor(self.ledger, self.gate, hands, self.workers, self.limit)
+        self.custody = Custody(self.host.hierarchy, self.files)
+        self.supervisor = Supervisor(self.ledger, self.gate, hands, self.custody, self.workers, self.limit)
         self.listener = Listener(self.ledger, self.gate, self.supervisor, self.engine, self.workers)
         self.at = time.time_ns()
 

@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 from bailey.agent.api import Answer, Api, Session
 from bailey.agent.daemon import _listen
+from bailey.agent.scan import Order, Outcome
 from bailey.agent_client import AgentClient, AgentUnavailableError, GateError
 from bailey.errors import HostError
 from bailey.instance_state import OPEN, REFUSED
+from bailey.scan.findings import Finding
 
 from tests.unit.agent.stage import ONE, Stage
 
@@ -39,9 +41,8 @@ class Running:
         self.stage = Stage(self.root)
         stage = self.stage
         stage.supervisor.synced = True
-        api = Api(
-            lambda: Session(stage.ledger, stage.supervisor, stage.files, lambda: {"version": "1"}, self._read_network)
-        )
+        asked = (lambda: {"version": "1"}, self._read_network, self._scan)
+        api = Api(lambda: Session(stage.ledger, stage.supervisor, stage.files, *asked))
         await api.serve(_listen(stage.run_dir / "agent.sock"))
         self.ready.set()
         await self.stop.wait()
@@ -50,6 +51,9 @@ class Running:
 
     async def _read_network(self, names: Collection[str]) -> Answer:
         return {name: [{"field": "network.rules"}] for name in names}
+
+    async def _scan(self, order: Order) -> Outcome:
+        return Outcome([Finding("setuid-file", ",".join(order.names), str(order.act))], {"rules": order.rules})
 
     def close(self) -> None:
         self.loop.call_soon_threadsafe(self.stop.set)
@@ -190,6 +194,34 @@ def test_to_expect_while_draining_is_refused(api: Running) -> None:
 def test_the_network_is_read_of_those_who_are_named(api: Running) -> None:
     assert api.client.network(["one"]) == {"one": [{"field": "network.rules"}]}
     assert api.client.network([]) == {}
+
+
+def test_a_scan_is_asked_for(api: Running) -> None:
+    answer = api.client.scan(["b", "a"], {"setuid-file": "stop"}, 5, act=False)
+    assert answer["summary"] == {"rules": {"setuid-file": "stop"}}
+    assert [(item["instance"], item["detail"]) for item in answer["findings"]] == [("a,b", "False")]
+
+
+@pytest.mark.parametrize(
+    ("request_", "field"),
+    [
+        ({"names": "a", "rules": {}, "act": True}, "names"),
+        ({"names": ["../a"], "rules": {}, "act": True}, "names[0]"),
+        ({"names": [], "rules": [], "act": True}, "rules"),
+        ({"names": [], "rules": {}, "act": 1}, "act"),
+    ],
+)
+def test_a_scan_that_is_not_asked_for_well_is_refused(api: Running, request_: dict[str, Any], field: str) -> None:
+    with api.connect() as connection, connection.makefile("rb") as answers:
+        connection.sendall(json.dumps({"op": "scan", **request_}).encode() + b"\n")
+        answer = json.loads(answers.readline())
+    assert answer["ok"] is False
+    assert answer["reason"].startswith(f"{field}: ")
+
+
+def test_a_pardon_of_who_is_not_held(api: Running) -> None:
+    api.do(lambda: api.stage.declare(NAME))
+    assert api.client.pardon(NAME) is False
 
 
 def test_to_forget_removes_every_file(api: Running) -> None:

@@ -108,7 +108,8 @@ def test_a_boot_socket_is_made_anew_for_other_ids(tmp_path: Path) -> None:
 
 
 def test_a_peer_brings_its_mapping(monkeypatch: pytest.MonkeyPatch) -> None:
-    process = Process(os.getpid(), HOST_UID, 1, 0, 0, True, True)
+    ids = frozenset({HOST_UID})
+    process = Process(*(os.getpid(), 1, HOST_UID, ids, ids, 1, 0, 0, 0), no_new_privs=True, seccomp=True, filters=1)
     monkeypatch.setattr(peer_module, "read_process", lambda _pid: process)
     monkeypatch.setattr(peer_module, "container_of", lambda _pid: ONE)
     monkeypatch.setattr(peer_module, "read_id_map", lambda _pid: REMAPPED)

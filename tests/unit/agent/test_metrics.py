@@ -9,6 +9,7 @@ from bailey.agent.engine_threads import Care
 from bailey.agent.guard import Repairs
 from bailey.agent.ledger import Record
 from bailey.agent.metrics import Overview, render
+from bailey.agent.scan import Counts
 from bailey.agent.sweep import Findings, Look, Process, read_program
 from bailey.host.cgroup import Usage
 from bailey.instance_state import EXITED, HEALTHY, OPEN, InstanceState
@@ -101,6 +102,21 @@ def test_repairs_of_the_firewall() -> None:
     text = page(repairs=Repairs(3, 0.25))
     assert "\nbailey_firewall_repairs_total 3\n" in text
     assert "\nbailey_firewall_repair_seconds 0.25\n" in text
+
+
+def test_scans() -> None:
+    assert "bailey_scan_" not in page()
+    counts = Counts(seconds=1.5, at=1_700_000_000.0)
+    counts.findings.update(["setuid-file"])
+    overview = Overview("1.2", engine_up=True, draining=False, repairs=None, scan=counts)
+    text = render(overview, [], Findings())
+    for line in (
+        'bailey_scan_findings{rule="setuid-file"} 1',
+        'bailey_scan_findings{rule="yara-match"} 0',
+        "bailey_scan_seconds 1.5",
+        "bailey_scan_last_timestamp 1700000000",
+    ):
+        assert f"\n{line}\n" in text
 
 
 def test_kills_for_memory_are_counted_over_all_runs() -> None:

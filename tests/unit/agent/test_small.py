@@ -35,13 +35,15 @@ class TestSettings:
                 *("--state-dir", "/s", "--run-dir", "/r", "--wsh-dir", "/w", "--storage-path", "/v"),
                 *("--docker-host", "unix:///d", "--metrics", "[::1]:9", "--engine-timeout", "7"),
                 *("--restart-limit", "2", "--sweep", "0.5", "--engine-threads-max", "900"),
-                *("--engine-restart-command", '["restart", "the engine"]'),
+                *("--engine-restart-command", '["restart", "the engine"]', "--scan-config", "/etc/scan.json"),
             ]
         )
         places = (Path("/s"), Path("/r"), Path("/w"), Path("/v"))
-        command = ("restart", "the engine")
         assert given == Settings(
-            *(*places, "unix:///d", ("::1", 9), 7, 2, 0.5), engine_threads_max=900, engine_restart_command=command
+            *(*places, "unix:///d", ("::1", 9), 7, 2, 0.5),
+            engine_threads_max=900,
+            engine_restart_command=("restart", "the engine"),
+            scan_config=Path("/etc/scan.json"),
         )
         assert given.host()["storage_path"] == "/v"
 

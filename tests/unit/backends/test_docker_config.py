@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from bailey.backends.base import Blueprint, EngineMount
-from bailey.backends.docker_config import ImageProgram, container_config, living_limits, program
+from bailey.backends.docker_config import ImageProgram, check_image_volumes, container_config, living_limits, program
+from bailey.confinement import READ_ONLY, masked_paths
 from bailey.errors import InvalidValueError
 from bailey.spec import parse_spec
 
@@ -38,6 +39,34 @@ def test_a_container_is_locked_down_without_being_asked() -> None:
     assert host["SecurityOpt"][0] == "no-new-privileges"
     assert json.loads(host["SecurityOpt"][1].removeprefix("seccomp="))["defaultAction"] == "SCMP_ACT_ERRNO"
     assert host["IpcMode"] == "private"
+
+
+def test_the_kernels_paths_are_covered_by_the_platforms_own_list() -> None:
+    host = config()["HostConfig"]
+    assert host["MaskedPaths"] == list(masked_paths())
+    assert host["ReadonlyPaths"] == list(READ_ONLY)
+    assert (host["Devices"], host["GroupAdd"]) == ([], [])
+
+
+def test_what_was_admitted_reaches_the_engine_and_root_has_a_filter_of_its_own() -> None:
+    spec = parse_spec({**DECLARED, "user": 0, "devices": ["/dev/kvm"]})
+    host = container_config(Blueprint(spec, "web", 0, [], [], {}, [105, 44], ["/sys/fs/cgroup"]), IMAGE)["HostConfig"]
+    assert host["ReadonlyPaths"] == ["/sys/fs/cgroup"]
+    assert host["Devices"] == [
+        {"PathOnHost": "/dev/kvm", "PathInContainer": "/dev/kvm", "CgroupPermissions": "rw"},
+    ]
+    assert host["GroupAdd"] == ["44", "105"]
+    assert "inotify_init1" not in host["SecurityOpt"][1]
+    assert "inotify_init1" in config()["HostConfig"]["SecurityOpt"][1]
+    assert (host["Privileged"], host["CapAdd"], host["CapDrop"]) == (False, [], ["ALL"])
+
+
+@pytest.mark.parametrize("volume", ["/data", "/data/", "/scratch"])
+def test_an_images_volume_needs_a_place_that_is_bounded(volume: str) -> None:
+    declared = {**DECLARED, "volumes": ["/data"], "disk_limit": "1G"}
+    check_image_volumes(parse_spec({**declared, "tmpfs": ["/scratch:size=1M"]}), [volume])
+    with pytest.raises(InvalidValueError, match=r"web\.volumes: \['/tmp'\] is not valid; allowed: /"):
+        check_image_volumes(parse_spec(DECLARED), [volume])
 
 
 def test_pid_1_is_the_platforms_own_and_nobody_else_restarts_it() -> None:

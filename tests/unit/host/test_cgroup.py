@@ -172,7 +172,7 @@ def test_the_mounts_tell_which_hierarchy_holds_the_controllers(
     if version == 1:
         assert hierarchy.roots["cpuacct"] == hierarchy.roots["cpu"] == Path("/sys/fs/cgroup/cpu")
     else:
-        assert set(hierarchy.roots) == set(CONTROLLERS)
+        assert set(hierarchy.roots) == {*CONTROLLERS, "devices"}
 
 
 def test_this_machine_has_one() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from bailey.errors import HostError
-from bailey.host.mounts import FstabEntry, fstab_entry, mount_holding, parse_mountinfo, set_fstab_entry
+from bailey.host.mounts import FstabEntry, fstab_entry, mount_holding, parse_mountinfo, resolve_inside, set_fstab_entry
 
 RECORDED = r"""22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw,discard
 30 22 0:27 / /dev/shm rw,nosuid,nodev - tmpfs shm rw,size=16384k,inode64
@@ -30,6 +30,32 @@ def test_the_deepest_and_newest_mount_holds_a_path() -> None:
     assert mount_holding(Path("/srv/a bc"), mounts).fs_type == "ext4"
     with pytest.raises(HostError, match="no mount holds"):
         mount_holding(Path("/srv"), [])
+
+
+def test_a_path_leads_where_the_images_links_do(tmp_path: Path) -> None:
+    root = tmp_path / "7/root"
+    (root / "run/lock").mkdir(parents=True)
+    (root / "var/lib").mkdir(parents=True)
+    for link, target in {
+        "var/run": "/run",
+        "var/lock": "../run/lock",
+        "up": "../../../../etc",
+        "circle": "circle",
+        "var/lib/here": ".",
+    }.items():
+        (root / link).symlink_to(target)
+    assert {
+        path: resolve_inside(7, path, tmp_path)
+        for path in ("/data", "/var/run/app", "/var/lock", "/up/x", "/var/lib/here/y", "/run/lock")
+    } == {
+        "/data": "/data",
+        "/var/run/app": "/run/app",
+        "/var/lock": "/run/lock",
+        "/up/x": "/etc/x",
+        "/var/lib/here/y": "/var/lib/y",
+        "/run/lock": "/run/lock",
+    }
+    resolve_inside(7, "/circle/x", tmp_path)  # it ends
 
 
 def test_a_line_that_cannot_be_read_is_shown() -> None:

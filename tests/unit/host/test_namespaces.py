@@ -40,6 +40,17 @@ def libc(monkeypatch: pytest.MonkeyPatch, outcome: int = 0) -> Libc:
     return made
 
 
+def test_what_a_process_has_to_itself(tmp_path: Path) -> None:
+    for pid, numbers in {"self": {"net": 1, "pid": 2, "uts": 3}, "7": {"net": 1, "pid": 9, "ipc": 4}}.items():
+        (tmp_path / pid / "ns").mkdir(parents=True)
+        for kind, number in numbers.items():
+            (tmp_path / pid / "ns" / kind).symlink_to(f"{kind}:[{number}]")
+    # Of uts and ipc only one side can be read: that proves nothing.
+    assert namespaces.own_namespaces(7, tmp_path) == {"pid"}
+    assert namespaces.own_namespaces(8, tmp_path) == frozenset()
+    assert namespaces.own_namespaces(os.getpid()) == frozenset()
+
+
 def test_what_is_made_comes_from_another_thread_that_has_entered(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = libc(monkeypatch)
     thread = namespaces.made_inside(os.getpid(), threading.current_thread)

@@ -21,12 +21,17 @@ RECORDED = kernel.RECORDED / "proc"
 def test_the_recorded_status() -> None:
     assert proc.read_process(kernel.INIT, RECORDED) == proc.Process(
         pid=859,
+        parent=834,
         uid=200_000,
+        uids=frozenset({200_000}),
+        gids=frozenset({200_000}),
         namespace_pid=1,
         capabilities_bounding=0x400,
         capabilities_effective=0,
+        capabilities_held=0,
         no_new_privs=True,
         seccomp=True,
+        filters=1,
     )
 
 

@@ -16,6 +16,7 @@ from ..names import parse_name
 from .ledger import LOG, Ledger, Record
 from .policy import DRAINED
 from .proof import drain_flag
+from .scan import Order, Outcome
 from .sockets import credentials
 from .supervisor import Supervisor
 
@@ -38,12 +39,14 @@ class Session:
         files: AgentFiles,
         about: Callable[[], Answer],
         read_network: Callable[[Collection[str]], Awaitable[Answer]],
+        scan: Callable[[Order], Awaitable[Outcome]],
     ) -> None:
         self._ledger = ledger
         self._supervisor = supervisor
         self._files = files
         self._about = about
         self._read_network = read_network
+        self._scan_now = scan
         self._held: list[Record] = []
         self._named: Record | None = None
 
@@ -78,6 +81,8 @@ class Session:
             "resume": self._resume,
             "status": self._status,
             "network": self._network,
+            "scan": self._scan,
+            "pardon": self._pardon,
         }
         if not isinstance(name, str) or name not in operations:
             raise InvalidValueError("op", name, f"one of {', '.join(operations)}")
@@ -149,10 +154,26 @@ class Session:
         return {"agent": self._about()}
 
     async def _network(self, request: Answer) -> Answer:
-        names = request.get("names")
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise InvalidValueError("names", names, "a list of instances' names")
-        return {"instances": await self._read_network(names)}
+        return {"instances": await self._read_network(_names(request))}
+
+    async def _scan(self, request: Answer) -> Answer:
+        rules, act = request.get("rules"), request.get("act")
+        if not isinstance(rules, dict):
+            raise InvalidValueError("rules", rules, "a mapping of rules")
+        if not isinstance(act, bool):
+            raise InvalidValueError("act", act, "true or false")
+        names = [parse_name(f"names[{at}]", name) for at, name in enumerate(_names(request))]
+        return (await self._scan_now(Order(names, rules, act))).as_json()
+
+    async def _pardon(self, request: Answer) -> Answer:
+        return {"pardoned": self._supervisor.pardon(self._record(request))}
+
+
+def _names(request: Answer) -> list[str]:
+    names = request.get("names")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InvalidValueError("names", names, "a list of instances' names")
+    return names
 
 
 def gate_of(record: Record, container: str) -> InstanceState | None:

@@ -21,6 +21,7 @@ from ..network_settings import read_network_settings
 from ..spec import BRIDGE
 from . import notify
 from .api import Answer, Api, Session
+from .custody import Custody
 from .engine_threads import EngineKeeper
 from .gate import Gate
 from .guard import Guard
@@ -33,6 +34,7 @@ from .metrics import MetricsServer, Overview, render
 from .network import HostNetwork, Standing
 from .peer import StrangerError
 from .proof import Prover, drain_flag
+from .scan import Scans
 from .settings import Settings
 from .supervisor import Supervisor
 from .sweep import Sweep
@@ -56,14 +58,17 @@ class Agent:
         self._prover = Prover(host, self._network)
         self._gate = Gate(self._ledger, self._prover, workers)
         hands = Hands(host.backend, host.files, workers)
-        self._supervisor = Supervisor(self._ledger, self._gate, hands, workers, settings.restart_limit)
+        self._custody = Custody(host.hierarchy, host.files)
+        limit = settings.restart_limit
+        self._supervisor = Supervisor(self._ledger, self._gate, hands, self._custody, workers, limit)
+        self._scans = Scans(settings, self._ledger, self._supervisor, workers)
         self._listener = Listener(self._ledger, self._gate, self._supervisor, host.backend, workers)
         self._health = Health(self._ledger, host.files, workers, self._supervisor.restart)
         engine_socket = Path(settings.docker_host.removeprefix("unix://"))
         self._sweep = Sweep(self._ledger, self._prover, workers, engine_socket)
         threads, command = settings.engine_threads_max, settings.engine_restart_command
         self._keeper = EngineKeeper(threads, command, host.backend, workers, settings.run_dir, self._engine_is_needed)
-        self._api = Api(lambda: Session(self._ledger, self._supervisor, host.files, self._about, self._read_network))
+        self._api = Api(self._make_session)
         self._metrics = MetricsServer(self._page)
         self._memory = MemoryWatch(host.hierarchy)
         self._gate.opened = self._opened
@@ -79,6 +84,7 @@ class Agent:
             asyncio.create_task(self._listener.follow()),
             asyncio.create_task(self._sweep_on()),
             asyncio.create_task(notify.keep_watchdog()),
+            *([asyncio.create_task(self._scans.follow())] if self._settings.scan_config is not None else []),
         ]
         notify.notify(notify.READY)
         LOG.info("version %s is ready: %d instances are declared", VERSION, len(self._ledger))
@@ -87,6 +93,10 @@ class Agent:
         for task in tasks:
             task.cancel()
         self.close()
+
+    def _make_session(self) -> Session:
+        asked = (self._about, self._read_network, self._scans.scan)
+        return Session(self._ledger, self._supervisor, self._host.files, *asked)
 
     def _open_network(self) -> tuple[HostNetwork | None, Guard | None]:
         """Have the host's network ready to be held, and its tables watched before anything is made of them."""
@@ -113,10 +123,16 @@ class Agent:
 
     def _firewall_changed(self) -> None:
         """Say of every instance that stands still why it does; the next sweep says how they are once it is over."""
+        self._tend_frozen()
         failed = "" if self._guard is None else self._guard.repairs.failed
         for record in self._ledger if failed else ():
             if record.is_open and record.spec is not None and record.spec.network_mode == BRIDGE:
                 self._ledger.publish(record, reason=f"it stands still until its firewall can be made again: {failed}")
+
+    def _tend_frozen(self) -> None:
+        """Have those stand still that a scan has frozen: the guard lets all go on after a repair."""
+        for record in self._ledger:
+            self._custody.tend(record)
 
     async def _take_over(self) -> None:
         """Find every instance behind its gate or in front of it, without the engine."""
@@ -192,6 +208,7 @@ class Agent:
                     await part()
                 except Exception:
                     LOG.exception("a sweep failed")
+            self._tend_frozen()
             await asyncio.sleep(self._settings.sweep)
             self._listener.watch.look()
 
@@ -222,8 +239,8 @@ class Agent:
 
     def _page(self) -> str:
         repairs = None if self._guard is None else self._guard.repairs
-        care = self._keeper.care
-        overview = Overview(VERSION, self._listener.engine_up, self._supervisor.draining, repairs, care)
+        parts = repairs, self._keeper.care, self._scans.counts
+        overview = Overview(VERSION, self._listener.engine_up, self._supervisor.draining, *parts)
         return render(overview, self._ledger, self._sweep.findings)
 
 

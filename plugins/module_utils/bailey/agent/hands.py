@@ -34,9 +34,10 @@ class Hands:
         with _acting(record):
             await self._workers.engine(self._backend.start, record.container)
 
-    async def stop(self, record: Record) -> None:
-        """Have a container stopped in the time that its spec gives it."""
-        grace = _GRACE if record.spec is None else record.spec.stop_grace_period
+    async def stop(self, record: Record, grace: float | None = None) -> None:
+        """Have a container stopped in the time that its spec gives it, or in `grace` seconds."""
+        if grace is None:
+            grace = _GRACE if record.spec is None else record.spec.stop_grace_period
         async with self.stops:
             with _acting(record):
                 await self._workers.engine(self._backend.stop, record.container, grace)

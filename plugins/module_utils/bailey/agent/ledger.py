@@ -55,6 +55,8 @@ class Record:
     oom_at: int = 0  # when the last one was
     settled: bool = False  # it stays as it is until somebody asks for it
     asked: str = ""  # why the agent itself is ending it, to start it again
+    frozen: str = ""  # why it stands still, for what a scan has found
+    condemned: str = ""  # why it may not run until it is deployed again
     backoff: Backoff = field(default_factory=Backoff)
     timer: asyncio.TimerHandle | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)  # one start or stop at a time

@@ -166,6 +166,7 @@ class Listener:
         ours = bool(record.acting or record.holds or event.at <= record.ours_until)
         if event.kind is Happening.SIGNALLED and is_stop(event.signal, record):
             record.killed_at, record.killed_by_us = event.at, ours
+            self._supervisor.let_end(record)
         elif event.kind is Happening.STOPPED and not ours:
             self._supervisor.was_stopped_by_hand(record)
         elif event.kind is Happening.REMOVED:

@@ -10,6 +10,7 @@ from ..instance_state import HEALTH_NONE, HEALTH_STARTING, HEALTHY, OPEN, STATUS
 from .engine_threads import Care
 from .guard import Repairs
 from .ledger import Record
+from .scan import Counts
 from .sweep import Findings, Look
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -31,6 +32,7 @@ class Overview:
     draining: bool
     repairs: Repairs | None
     care: Care = field(default_factory=Care)  # for the engine's threads
+    scan: Counts | None = None
 
 
 def render(overview: Overview, records: Iterable[Record], findings: Findings) -> str:
@@ -62,6 +64,7 @@ Family = tuple[str, str, str, list[Sample]]
 
 def _families(overview: Overview, records: list[Record], findings: Findings) -> Iterator[Family]:
     yield from _of_the_host(overview, findings)
+    yield from _of_scans(overview.scan)
     yield from _of_states(records)
     yield from _of_use(records, findings)
 
@@ -89,6 +92,15 @@ def _of_care(care: Care) -> Iterator[Family]:
     over = "Whether it has had more of them for several sweeps."
     yield "bailey_engine_threads_over", "gauge", over, [({}, care.over)]
     yield "bailey_engine_restarts_total", "counter", "How often it was restarted for that.", [({}, care.restarts)]
+
+
+def _of_scans(counts: Counts | None) -> Iterator[Family]:
+    if counts is None:
+        return
+    by_rule = [({"rule": rule}, float(count)) for rule, count in sorted(counts.findings.items())]
+    yield "bailey_scan_findings", "gauge", "What the last scan of the whole host has found.", by_rule
+    yield "bailey_scan_seconds", "gauge", "How long it took.", [({}, counts.seconds)]
+    yield "bailey_scan_last_timestamp", "gauge", "When it ended, in seconds since the epoch.", [({}, counts.at)]
 
 
 def _of_states(records: list[Record]) -> Iterator[Family]:

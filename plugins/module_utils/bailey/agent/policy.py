@@ -19,6 +19,9 @@ HELD = "it is being changed"
 UNREAD = "its spec file cannot be read: "
 PASSING = (DECLARED_STOPPED, DRAINED, GONE, OLDER, HELD)
 
+# What a scan's rules had done; each is followed by the rule's name and what it has found.
+FROZEN_BY_SCAN, STOPPED_BY_SCAN = "frozen by scan rule ", "stopped by scan rule "
+
 NOT_BY_POLICY = "its restart policy is no"
 BY_HAND = "it was stopped by hand"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..carry import Host
 from ..enforcement import Check, Reading, checks, describe, failing, read_container
 from ..errors import BaileyError
+from ..host.files import read_text
 from ..host.idmap import IdMap, describe_process
 from ..host.quota import Volume, open_quota
 from ..spec import BRIDGE, STARTED, Spec, parse_spec
@@ -69,6 +70,8 @@ class Prover:
             return DRAINED
         if stored.state != STARTED:
             return DECLARED_STOPPED
+        if condemned := read_text(self.host.files.condemned_file(name)):
+            return condemned
         if peer.uid != stored.host_uid or not stored.ids.same(peer.ids):
             return f"it runs as uid {describe_process(peer.ids, peer.uid)}, not {stored.ids.describe(stored.uid)}"
         return ""

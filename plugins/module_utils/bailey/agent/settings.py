@@ -35,6 +35,7 @@ class Settings:
     remove_network: bool = False
     engine_threads_max: int = 0
     engine_restart_command: tuple[str, ...] = ()
+    scan_config: Path | None = None
 
     def host(self) -> dict[str, Any]:
         """Return what opens the host's adapters, as the modules give it."""
@@ -72,6 +73,7 @@ def parse_settings(arguments: Sequence[str]) -> Settings:
         "--engine-threads-max", default=default.engine_threads_max, help="above it the engine is restarted; 0 does not"
     )
     parser.add_argument("--engine-restart-command", default="", help="what restarts it: words, or a list in JSON")
+    parser.add_argument("--scan-config", default="", help="what is scanned for; where not given nothing is")
     given = parser.parse_args(arguments)
     if not 0.1 <= given.sweep <= 3600:
         raise InvalidValueError("--sweep", given.sweep, "from 0.1 to 3600 seconds")
@@ -89,6 +91,7 @@ def parse_settings(arguments: Sequence[str]) -> Settings:
         given.remove_network,
         parse_count("--engine-threads-max", given.engine_threads_max, 0, THREADS_ALLOWED),
         parse_command("--engine-restart-command", given.engine_restart_command),
+        Path(given.scan_config) if given.scan_config else None,
     )
 
 

@@ -15,9 +15,11 @@ from pathlib import Path
 from signal import SIGKILL
 
 from ..backends.base import signal_of
-from ..errors import EngineError, EngineUnavailableError
+from ..errors import BaileyError, EngineError, EngineUnavailableError
 from ..instance_state import BACKOFF, EXITED, FAILED, REFUSED, WAITING, LastExit
+from ..scan.findings import CHANGED, FROZEN, STOPPED
 from ..spec import STARTED
+from .custody import Custody
 from .gate import CLOSED, Gate
 from .hands import Hands
 from .ledger import LOG, Ledger, Record
@@ -46,13 +48,16 @@ _SETTLED = (EXITED, FAILED, REFUSED)
 class Supervisor:
     """Decides what starts and stops. `closed` is told of each instance that has ended."""
 
-    def __init__(self, ledger: Ledger, gate: Gate, hands: Hands, workers: Workers, limit: int) -> None:
+    def __init__(
+        self, ledger: Ledger, gate: Gate, hands: Hands, custody: Custody, workers: Workers, limit: int
+    ) -> None:
         self.closed: Callable[[Record], None] = lambda _record: None
         self.synced = False  # whether the engine has told once what there is
         self.draining = False
         self._ledger = ledger
         self._gate = gate
         self._hands = hands
+        self._custody = custody
         self._workers = workers
         self._limit = limit
         self._tasks: set[asyncio.Task[None]] = set()
@@ -79,6 +84,7 @@ class Supervisor:
 
     def remember(self, record: Record, *, first_start: bool) -> None:
         """Take over what a former agent has said of an instance, unless the machine has come up since."""
+        self._custody.remember(record)
         reason = record.state.reason
         passing = reason in PASSING or reason.startswith(UNREAD)
         record.settled = not first_start and record.state.status in (EXITED, FAILED) and not passing
@@ -127,10 +133,13 @@ class Supervisor:
         end = End(code, oom, by_hand=by_hand, asked=record.asked, refusal=refusal)
         requested = bool(end.by_hand or end.asked or refusal) or record.was_killed(at, ours=True)
         record.killed_at, record.asked = 0, ""
+        self._custody.let_go(record)
         self._ledger.ended(record, container, last)
         status, reason = (REFUSED, refusal) if refusal else (EXITED, BY_HAND if end.by_hand else end.describe())
         if end.asked:
             status, reason = BACKOFF, end.asked
+        if record.condemned:
+            status, reason = EXITED, record.condemned
         self._ledger.publish(record, **{**CLOSED, "status": status, "reason": reason}, last_exit=last)
         self.arm(record)
         self.closed(record)
@@ -189,6 +198,8 @@ class Supervisor:
             return DECLARED_STOPPED
         if self.draining:
             return DRAINED
+        if record.condemned:
+            return record.condemned
         if not record.container:
             return GONE
         return OLDER if record.made_from != record.spec.recreate_hash() else ""
@@ -263,7 +274,8 @@ class Supervisor:
 
     def restart(self, record: Record, reason: str) -> None:
         """End an instance that runs, and start it again by the rules of its back-off."""
-        if record.running and not (record.holds or self.draining or record.lock.locked() or record.asked):
+        busy = record.holds or self.draining or record.lock.locked() or record.asked
+        if record.running and not busy and not record.frozen:  # what stands still answers nobody
             record.asked = reason
             self.spawn(self._end(record, reason))
 
@@ -277,9 +289,10 @@ class Supervisor:
                 record.asked = ""
                 self._ledger.publish(record, status=before.status, reason=before.reason)
 
-    async def _stop(self, record: Record) -> bool:
+    async def _stop(self, record: Record, grace: float | None = None) -> bool:
+        self._custody.let_go(record)  # what stands still cannot end
         try:
-            await self._hands.stop(record)
+            await self._hands.stop(record, grace)
         except EngineError as error:
             LOG.error("%s: it could not be stopped: %s", record.name, error)
             return False
@@ -291,6 +304,7 @@ class Supervisor:
         """Leave an instance alone from now on; whatever is under way is finished first."""
         record.holds += 1
         record.cancel_timer()
+        self._custody.thaw(record)
         try:
             async with record.lock:
                 pass
@@ -303,6 +317,7 @@ class Supervisor:
         record.holds -= 1
         record.ours_until = time.time_ns()
         if not record.holds:
+            self._custody.tend(record)
             self.consider(record)
             if record.is_open:
                 self.spawn(self.look_at(record))  # what is declared for it may have changed
@@ -312,6 +327,7 @@ class Supervisor:
         self._ledger.reload(record)
         record.settled, record.backoff, record.killed_at, record.asked = False, Backoff(), 0, ""
         record.expected_at = time.time_ns()
+        self._custody.pardon(record)
         record.cancel_timer()
         record.ends.clear()
         record.opened.clear()
@@ -329,12 +345,52 @@ class Supervisor:
     def forget(self, record: Record) -> None:
         """Have nothing more to do with an instance whose container is gone."""
         record.container, record.running = "", False
+        self._custody.pardon(record)
         self._gate.disarm(record.name)
         self.closed(record)
         if record.holds:
             self._ledger.reset(record)
         else:
             self._ledger.drop(record)
+
+    # What a scan's rules ask for.
+
+    def freeze(self, record: Record, container: str, reason: str) -> str:
+        """Have an instance stand still; return what was done."""
+        if record.holds or not record.is_open or record.state.container != container:
+            return CHANGED
+        try:
+            self._custody.freeze(record, reason)
+        except (BaileyError, OSError) as error:
+            return f"nothing: it could not be frozen: {error}"
+        self._ledger.publish(record, reason=reason)
+        return FROZEN
+
+    async def condemn(self, record: Record, container: str, reason: str) -> str:
+        """Stop an instance for good, without a grace: it runs again once it is deployed again. Return what was done."""
+        async with record.lock:
+            if record.holds or not record.running or record.container != container:
+                return CHANGED
+            LOG.warning("%s: it is %s", record.name, reason)
+            self._custody.condemn(record, reason)  # first, so that an agent that is killed now starts it no more
+            if await self._stop(record, grace=0):
+                return STOPPED
+        return f"{self.freeze(record, container, reason)}: the engine could not stop it"
+
+    def pardon(self, record: Record) -> bool:
+        """Let an instance go on that a scan's rule has frozen or stopped; say whether one had."""
+        held = bool(record.frozen or record.condemned)
+        self._custody.pardon(record)
+        if held:
+            record.settled, record.backoff = False, Backoff()
+            if record.is_open:
+                self._ledger.publish(record, reason="")
+            self.consider(record)
+        return held
+
+    def let_end(self, record: Record) -> None:
+        """Have an instance run that somebody has sent a signal to end: what stands still takes none."""
+        self._custody.let_go(record)
 
     async def drain(self, flag: Path) -> int:
         """Take no instance any more, across reboots too, and stop all that run; return how many do."""

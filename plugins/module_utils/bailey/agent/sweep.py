@@ -100,8 +100,9 @@ class Sweep:
         look.usage, look.limits = reading.usage, spec.limits
         look.disk = None if volume is None else volume.used
         look.broken = f"the kernel does not hold what was declared: {describe(broken)}" if broken else ""
-        if look.broken != record.state.reason:
-            self._ledger.publish(record, reason=look.broken)
+        reason = look.broken or record.frozen
+        if reason != record.state.reason:
+            self._ledger.publish(record, reason=reason)
 
     def _read_engine(self) -> Process | None:
         if not self._engine_pid or program_of(self._engine_pid) != _ENGINE_PROGRAM:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from ..confinement import READ_ONLY
 from ..host.idmap import IDENTITY, IdMap
 from ..limits import Limits, LogLimit
 from ..rlimits import Rlimit
@@ -61,6 +62,8 @@ class Blueprint:
     mounts: Sequence[EngineMount]
     io_devices: Sequence[str]  # block devices, as paths, that the I/O rates apply to
     labels: Mapping[str, str]
+    groups: Sequence[int] = ()  # beside the uid's own, for what was admitted as an exception
+    read_only: Sequence[str] = READ_ONLY  # of what the kernel shows, as paths inside
 
 
 class Happening(Enum):
@@ -191,6 +194,11 @@ class Backend(ABC):
     @abstractmethod
     def log_tail(self, container_id: str, lines: int) -> Sequence[str]:
         """Return the last lines of a container's output; empty where it has gone."""
+
+    @property
+    @abstractmethod
+    def socket(self) -> Path:
+        """The socket at which the engine answers."""
 
     @abstractmethod
     def client(self) -> Sequence[str]:

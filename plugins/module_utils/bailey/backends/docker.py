@@ -16,9 +16,10 @@ from ..host.mounts import mount_holding
 from ..limits import Limits, LogLimit
 from ..names import LABEL_HASH, LABEL_NAME
 from ..rlimits import KINDS, Rlimit
+from ..spec import Spec
 from . import docker_events
 from .base import Backend, Blueprint, Capabilities, Container, Ended, EventStream
-from .docker_config import NO_RESTART, ImageProgram, container_config, living_limits
+from .docker_config import NO_RESTART, ImageProgram, check_image_volumes, container_config, living_limits
 from .docker_ids import engine_ids
 from .engine_api import EngineApi
 
@@ -78,7 +79,7 @@ class DockerBackend(Backend):
 
     def create(self, blueprint: Blueprint) -> str:
         """Create a container that does not run yet."""
-        body = container_config(blueprint, self._image_program(blueprint.spec.image))
+        body = container_config(blueprint, self._image_program(blueprint.spec))
         return str(self._api.post("/containers/create", body, {"name": blueprint.name})["Id"])
 
     def start(self, container_id: str) -> None:
@@ -144,12 +145,18 @@ class DockerBackend(Backend):
                 return []
             raise
 
+    @property
+    def socket(self) -> Path:
+        """The daemon's socket."""
+        return Path(self._api.docker_host.removeprefix("unix://"))
+
     def client(self) -> Sequence[str]:
         """Return the words of the engine's own client."""
         return ("docker", "--host", self._api.docker_host)
 
-    def _image_program(self, reference: str) -> ImageProgram:
-        config = self._api.get(f"/images/{reference}/json")["Config"] or {}
+    def _image_program(self, spec: Spec) -> ImageProgram:
+        config = self._api.get(f"/images/{spec.image}/json")["Config"] or {}
+        check_image_volumes(spec, config.get("Volumes") or {})
         return ImageProgram(tuple(config.get("Entrypoint") or ()), tuple(config.get("Cmd") or ()))
 
     def _registry_header(self, name: str) -> dict[str, str]:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import posixpath
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from .. import seccomp
+from ..confinement import masked_paths
 from ..errors import InvalidValueError
+from ..exceptions import ROOT_UID
 from ..limits import IoRates, Limits
 from ..names import WSHD
-from ..spec import Spec
+from ..spec import NONE, Spec
 from .base import Blueprint
 
 # Bailey's agent is the only restarter: the engine would start a container before anybody waits at its gate.
 NO_RESTART = {"Name": "no", "MaximumRetryCount": 0}
-_SECCOMP = json.dumps(seccomp.profile())
+_SECCOMP = {is_root: json.dumps(seccomp.profile(is_root=is_root)) for is_root in (False, True)}
 
 
 class ImageProgram(NamedTuple):
@@ -36,6 +39,19 @@ def program(spec: Spec, image: ImageProgram) -> list[str]:
     if not words:
         raise InvalidValueError(f"{spec.name}.command", None, f"a command: the image {spec.image} has none of its own")
     return words
+
+
+def check_image_volumes(spec: Spec, volumes: Iterable[str]) -> None:
+    """Refuse a volume that only the image declares: the engine would make a directory for it that nothing bounds.
+
+    Raises InvalidValueError.
+    """
+    declared = {volume.target for volume in spec.volumes} | {item.target for item in spec.limits.tmpfs}
+    for volume in volumes:
+        target = posixpath.normpath(volume)
+        if target not in declared:
+            allowed = f"{target} among the volumes or tmpfs: the image {spec.image} declares a volume there"
+            raise InvalidValueError(f"{spec.name}.volumes", sorted(declared), allowed)
 
 
 def container_config(blueprint: Blueprint, image: ImageProgram) -> dict[str, Any]:
@@ -71,9 +87,13 @@ def _host_config(blueprint: Blueprint) -> dict[str, Any]:
         "ReadonlyRootfs": spec.read_only,
         "CapDrop": ["ALL"],
         "CapAdd": list(spec.cap_add),
-        "SecurityOpt": ["no-new-privileges", f"seccomp={_SECCOMP}"],
+        "SecurityOpt": _security_options(blueprint),
         "Privileged": False,
+        "GroupAdd": [str(gid) for gid in sorted(blueprint.groups)],
+        "Devices": [{"PathOnHost": path, "PathInContainer": path, "CgroupPermissions": "rw"} for path in spec.devices],
         "Init": False,
+        "MaskedPaths": list(masked_paths()),
+        "ReadonlyPaths": list(blueprint.read_only),
         "IpcMode": "private",
         "ShmSize": limits.shm_size,
         "Tmpfs": {
@@ -104,6 +124,15 @@ def _host_config(blueprint: Blueprint) -> dict[str, Any]:
     if limits.layer is not None:
         config["StorageOpt"] = {"size": str(limits.layer)}
     return config
+
+
+def _security_options(blueprint: Blueprint) -> list[str]:
+    profile = blueprint.spec.apparmor_profile
+    return [
+        "no-new-privileges",
+        f"seccomp={_SECCOMP[blueprint.uid == ROOT_UID]}",
+        *([] if profile == NONE else [f"apparmor={profile}"]),
+    ]
 
 
 def living_limits(limits: Limits) -> dict[str, Any]:

@@ -93,7 +93,10 @@ def check_kernel(ids: IdMap, data_root: Path, proc: Path = PROC) -> None:
     if limit is None:
         refuse("the kernel has no user namespaces")
     elif int(limit) == 0:
-        refuse("the sysctl user.max_user_namespaces is 0")
+        refuse(
+            "the sysctl user.max_user_namespaces is 0; where role hardening has made it so, take user_namespaces out of"
+            " hardening_conflicts in a run before this one"
+        )
     for kind in ("uid_map", "gid_map"):
         rows = read_rows("self", kind, proc)
         if not any(first <= ids.base and ids.base + ids.size <= first + count for first, _, count in rows):

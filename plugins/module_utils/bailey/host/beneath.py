@@ -12,7 +12,9 @@ import os
 
 # The number is the same on every architecture; the standard library has no name for it.
 _SYS_OPENAT2 = 437
+_RESOLVE_NO_XDEV = 0x01
 _RESOLVE_NO_MAGICLINKS = 0x02
+_RESOLVE_NO_SYMLINKS = 0x04
 _RESOLVE_IN_ROOT = 0x10
 _ABSENT = (errno.ENOENT, errno.ENOTDIR)
 _TRIES = 32  # a tenant that renames directories all the time makes the kernel give up with EAGAIN
@@ -32,7 +34,7 @@ def exists_beneath(root: int, path: str) -> bool:
     is neither a yes nor a no.
     """
     try:
-        descriptor = _open(root, path)
+        descriptor = open_beneath(root, path, os.O_PATH | os.O_NOFOLLOW)
     except OSError as error:
         if error.errno in _ABSENT:
             return False
@@ -41,8 +43,16 @@ def exists_beneath(root: int, path: str) -> bool:
     return True
 
 
-def _open(root: int, path: str) -> int:
-    how = _OpenHow(os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
+def open_beneath(root: int, path: str, flags: int, *, straight: bool = False) -> int:
+    """Open `path` for reading, as seen by one whose root directory is open as `root`; return a descriptor.
+
+    `straight` refuses every symbolic link on the way (ELOOP), and every step into another mount (EXDEV). Raises
+    OSError. What is opened may be a device or a pipe: who reads it asks fstat first, by O_PATH.
+    """
+    resolve = _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS
+    if straight:
+        resolve |= _RESOLVE_NO_XDEV | _RESOLVE_NO_SYMLINKS
+    how = _OpenHow(flags | os.O_CLOEXEC, 0, resolve)
     name = os.fsencode(path)
     code = 0
     for _ in range(_TRIES):

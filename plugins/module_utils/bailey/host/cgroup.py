@@ -20,7 +20,7 @@ from .mounts import read_mounts
 from .proc import PROC, read_of_process
 
 # Controllers of v1 that limits are read from, and the names under which runtimes place a container.
-_V1_CONTROLLERS = ("memory", "cpu", "cpuacct", "cpuset", "pids", "blkio", "freezer")
+_V1_CONTROLLERS = ("memory", "cpu", "cpuacct", "cpuset", "pids", "blkio", "freezer", "devices")
 _PLACES = ("docker/{id}", "system.slice/docker-{id}.scope", "bailey.slice/docker-{id}.scope")
 _LAST_PART = re.compile(r"(?:.*/)?(?:docker-)?([0-9a-f]{64})(?:\.scope)?")
 _PAGE_MAX = (1 << 63) - (1 << 12)  # what v1 shows where memory is not limited (LONG_MAX in whole pages)
@@ -50,6 +50,7 @@ class Enforced:
     cpuset: frozenset[int]
     pids: int | None
     io: Mapping[str, IoRates] = field(default_factory=dict)  # by device, as major:minor
+    devices: frozenset[str] | None = None  # rules such as "c 1:3 rwm"; None on v2, where they are a program
 
     def holds_shares(self, shares: int) -> bool:
         """Say whether the group's processor share is what a declaration of cpu_shares asks for."""
@@ -161,6 +162,7 @@ class GroupV1(Group):
             cpuset=self._cpuset(),
             pids=self._number("pids", "pids.max"),
             io=self._io(),
+            devices=frozenset(self._lines("devices", "devices.list")) if "devices" in self.paths else None,
         )
 
     def usage(self) -> Usage:

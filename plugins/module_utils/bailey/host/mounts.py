@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from .proc import PROC, read_of_process
 
 FSTAB = Path("/etc/fstab")
 _TMPFS_SIZE = re.compile(r"size=(\d+)k")
+_LINKS_MAX = 256  # steps, so that links in a circle end
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
@@ -89,6 +91,33 @@ def parse_mountinfo(text: str) -> list[Mount]:
 def read_mounts(pid: int | str = "self", proc: Path = PROC) -> list[Mount]:
     """Return what a process sees mounted, in the order in which it was; empty where the process has ended."""
     return parse_mountinfo(read_of_process(proc / str(pid) / "mountinfo") or "")
+
+
+def resolve_inside(pid: int, path: str, proc: Path = PROC) -> str:
+    """Return where a path leads in a process's own file system: engines mount behind an image's symbolic links."""
+    root = f"{proc}/{pid}/root"
+    todo, done = [part for part in reversed(path.split("/")) if part], ""
+    for _ in range(_LINKS_MAX):
+        if not todo:
+            break
+        part = todo.pop()
+        if part == "..":
+            done = done.rpartition("/")[0]
+        elif part != ".":
+            link = _link(f"{root}{done}/{part}")
+            if link is None:
+                done = f"{done}/{part}"
+                continue
+            done = "" if link.startswith("/") else done
+            todo += [step for step in reversed(link.split("/")) if step]
+    return done or "/"
+
+
+def _link(path: str) -> str | None:
+    try:
+        return os.readlink(path)  # noqa: PTH115 - a path's last part, never normalised
+    except OSError:
+        return None
 
 
 def mount_holding(path: Path, mounts: Iterable[Mount] | None = None) -> Mount:

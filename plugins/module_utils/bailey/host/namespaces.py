@@ -1,6 +1,7 @@
-"""Making something inside of another network namespace, setns(2), unshare(2): a socket stays in the one it was made in.
+"""Namespaces: which ones a process has to itself, and making something inside of another's network.
 
-Nothing in a container's image is needed for it, and nothing of the container runs.
+A socket stays in the network that it was made in, setns(2), unshare(2). Nothing in a container's image is needed for
+it, and nothing of the container runs.
 """
 
 from __future__ import annotations
@@ -9,12 +10,32 @@ import ctypes
 import os
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
+
+from .proc import PROC
 
 Made = TypeVar("Made")
 
 _NEWNET = 0x40000000  # CLONE_NEWNET
 _LIBC = ctypes.CDLL(None, use_errno=True)
+_KINDS = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")  # as in /proc/PID/ns, namespaces(7)
+
+
+def own_namespaces(pid: int, proc: Path = PROC) -> frozenset[str]:
+    """Return the kinds of namespace in which a process is apart from this one; none where it has ended.
+
+    This one is the host's. Its first process may have capabilities that this one lacks, and then is not to be read.
+    """
+    pairs = {kind: (_namespace(proc / str(pid), kind), _namespace(proc / "self", kind)) for kind in _KINDS}
+    return frozenset(kind for kind, (its, ours) in pairs.items() if its and ours and its != ours)
+
+
+def _namespace(process: Path, kind: str) -> str | None:
+    try:
+        return str((process / "ns" / kind).readlink())
+    except OSError:
+        return None
 
 
 def made_inside(pid: int, make: Callable[[], Made]) -> Made:

@@ -11,6 +11,7 @@ from ..rlimits import KINDS, UNLIMITED, Rlimit
 
 PROC = Path("/proc")
 _ENDED = (errno.ENOENT, errno.ENOTDIR, errno.ESRCH, errno.EINVAL)
+_HELD = ("CapInh", "CapPrm", "CapEff", "CapAmb")
 
 
 @dataclass(frozen=True)
@@ -18,12 +19,17 @@ class Process:
     """The parts of /proc/PID/status that say what a process may do. Capabilities are bit masks."""
 
     pid: int
-    uid: int
+    parent: int
+    uid: int  # the effective one
+    uids: frozenset[int]  # real, effective, saved, and that of the file system
+    gids: frozenset[int]  # the same of the groups, and all supplementary ones
     namespace_pid: int
     capabilities_bounding: int
     capabilities_effective: int
+    capabilities_held: int  # in any of the four sets that are a process's own
     no_new_privs: bool
     seccomp: bool
+    filters: int | None  # of system calls, how many; None before Linux 5.9
 
 
 def read_process(pid: int | str, proc: Path = PROC) -> Process | None:
@@ -34,14 +40,23 @@ def read_process(pid: int | str, proc: Path = PROC) -> Process | None:
     fields = dict(line.partition(":\t")[::2] for line in text.split("\n"))
     if "CapBnd" not in fields or "NSpid" not in fields:
         return None
+    uids = [int(word) for word in fields["Uid"].split()]
+    held = 0
+    for name in _HELD:
+        held |= int(fields[name], 16)
     return Process(
         pid=int(fields["Pid"]),
-        uid=int(fields["Uid"].split()[1]),
+        parent=int(fields["PPid"]),
+        uid=uids[1],
+        uids=frozenset(uids),
+        gids=frozenset(int(word) for word in (fields["Gid"] + " " + fields["Groups"]).split()),
         namespace_pid=int(fields["NSpid"].split()[-1]),
         capabilities_bounding=int(fields["CapBnd"], 16),
         capabilities_effective=int(fields["CapEff"], 16),
+        capabilities_held=held,
         no_new_privs=fields.get("NoNewPrivs", "0").strip() == "1",
         seccomp=fields.get("Seccomp", "0").strip() == "2",
+        filters=int(fields["Seccomp_filters"]) if "Seccomp_filters" in fields else None,
     )
 
 

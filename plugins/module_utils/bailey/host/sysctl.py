@@ -16,13 +16,13 @@ _LAST = "etc/sysctl.conf"
 _HEADER = "# Managed by Bailey: changes are lost. Without these the tenants' packets are not forwarded.\n"
 
 
-def render(settings: Mapping[str, str]) -> str:
-    """Return a drop-in's text; settings go by their place below /proc/sys.
+def render(settings: Mapping[str, str], header: str = _HEADER) -> str:
+    """Return a drop-in's text, below a comment; settings go by their place below /proc/sys.
 
     A link comes late at boot, and udev then has its settings read again. Until then its name has to be a pattern,
     because `sysctl --system` fails where a setting that is named outright is not there, with a - before it too.
     """
-    return _HEADER + "".join(f"{_pattern(key)} = {value}\n" for key, value in settings.items())
+    return header + "".join(f"{_pattern(key)} = {value}\n" for key, value in settings.items())
 
 
 def _pattern(key: str) -> str:
@@ -55,11 +55,11 @@ def _assignments(text: str) -> Iterator[tuple[str, str]]:
         key, found, value = line.strip().removeprefix("-").partition("=")
         key = key.strip()
         if found and key and key[0] not in "#;":
-            yield _place(key), value.strip()
+            yield place_of(key), value.strip()
 
 
-def _place(key: str) -> str:
-    """Return a key's place: dots and slashes mean each other where a dot comes first."""
+def place_of(key: str) -> str:
+    """Return a key's place below /proc/sys: dots and slashes mean each other where a dot comes first."""
     dot, slash = key.find("."), key.find("/")
     dots_first = dot >= 0 and (slash < 0 or dot < slash)
     return key.translate({ord("."): "/", ord("/"): "."}) if dots_first else key
