@@ -6,21 +6,18 @@ account `deploy`, which becomes root by sudo. A second, empty disk is the tenant
 
 QEMU translates: /dev/kvm can be there and hang, and what is proven here does not depend on speed.
 
-Usage as a program, as root: python3 -m tests.ground.vm start|stop|reboot NAME, or image. `start` prints the ssh port
-and the key's path as JSON.
+Usage as a program, as root: python3 -m tests.ground.vm start NAME PORT, or stop NAME, or image. PORT is the one of
+loopback that leads to the machine's ssh; the key is the file `key` in the machine's directory.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
-import re
 import select
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -211,6 +208,7 @@ class Machine:
     """One virtual machine. Its directory is there while it is."""
 
     name: str
+    port: int = 0
     image: Image = Image()
 
     @property
@@ -228,11 +226,6 @@ class Machine:
             return None
         return pid if str(self.directory / "pid").encode() in arguments.split(b"\0") else None
 
-    @property
-    def port(self) -> int:
-        """The port of loopback that leads to its ssh."""
-        return int((self.directory / "port").read_text())
-
     def start(self) -> bool:
         """Start a fresh machine and wait for its ssh, unless it runs; say whether it did not."""
         if self.pid is not None:
@@ -245,7 +238,6 @@ class Machine:
         make = ["qemu-img", "create", "-q", "-f", "qcow2"]
         command([*make, "-F", "raw", "-b", str(self.image.disk), self._disk("root")])
         command([*make, self._disk("tenants"), str(_TENANTS_BYTES)])
-        (self.directory / "port").write_text(str(_free_port()))
         (self.directory / "key").symlink_to(self.image.key)
         command(self._emulator())
         self.wait()
@@ -294,20 +286,6 @@ class Machine:
         flags = [word for option in options for word in ("-o", option)]
         return ["ssh", "-q", *flags, "-i", str(self.image.key), "-p", str(self.port), f"{ACCOUNT}@127.0.0.1"]
 
-    def reboot(self) -> None:
-        """Reboot it from inside and wait until another boot is up."""
-        identity = "cat /proc/sys/kernel/random/boot_id"
-        before = self.ssh(identity)
-        self.ssh("sudo systemctl reboot", check=False)
-        deadline = time.monotonic() + _START_SECONDS
-        while time.monotonic() < deadline:
-            now = self.ssh(identity, check=False)
-            if re.fullmatch(r"[0-9a-f-]{36}\n", now) and now != before:
-                self.wait()
-                return
-            time.sleep(1)
-        raise GroundError(f"{self.name} did not come back from its reboot")
-
     def stop(self) -> bool:
         """End it, by its process number, and remove all that it wrote; say whether there was any."""
         pid = self.pid
@@ -331,24 +309,13 @@ def _wait_for_end(process: int) -> None:
         os.close(process)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def main(arguments: list[str]) -> int:
     """Carry out one command of the usage."""
     match arguments:
         case ["image"]:
             print("made" if Image().ensure() else "present")
-        case ["start", name]:
-            machine = Machine(name)
-            started = machine.start()
-            answer = {"started": started, "port": machine.port, "key": str(machine.image.key), "user": ACCOUNT}
-            print(json.dumps(answer))
-        case ["reboot", name]:
-            Machine(name).reboot()
+        case ["start", name, port]:
+            print("started" if Machine(name, int(port)).start() else "runs", name)
         case ["stop", name]:
             print("stopped" if Machine(name).stop() else "absent", name)
         case _:

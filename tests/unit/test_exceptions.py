@@ -32,7 +32,7 @@ SOCKET = {"type": "bind", "source": "/var/run/docker.sock", "target": "/run/engi
         ("security_opt", ["seccomp=unconfined"], "which always holds: the filter holds the disk limit"),
         ("security_opt", ["seccomp:unconfined"], "the filter holds the disk limit"),
         ("security_opt", ["no-new-privileges:false"], "a set-user-ID program of the image would be root"),
-        ("security_opt", ["apparmor=unconfined"], "the profile is the platform's to choose"),
+        ("security_opt", ["apparmor=unconfined"], "apparmor_profile names another profile"),
         ("security_opt", ["label=disable"], "the label is the platform's"),
         ("security_opt", ["systempaths=unconfined"], "the paths that are covered are the same for all"),
         ("security_opt", ["whatever"], "all others are the platform's to choose"),

@@ -36,7 +36,7 @@ def inside(host: Host, name: str, *words: str) -> str:
 
 
 def test_the_kernel_is_one_that_a_container_cannot_have(host: Host) -> None:
-    assert host.check_output("stat --file-system --format=%%T /sys/fs/cgroup") == "cgroup2fs"
+    assert host.check_output("stat --file-system --format=%T /sys/fs/cgroup") == "cgroup2fs"
     assert host.check_output("cat /sys/module/apparmor/parameters/enabled") == "Y"
     assert host.check_output("ps -o comm= -p 1") == "systemd"
 
