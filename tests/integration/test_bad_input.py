@@ -78,6 +78,26 @@ CASES = {
     ),
     "root": bad(".user", "0", "at least 1000", "policy names root", user=0),
     "root by name": bad(".user", "0", "at least 1000", "policy names root", user="root"),
+    "privileged": bad(".privileged", "True", "device rules that the gate reads back", privileged=True),
+    "the host's processes": bad(".pid", "'host'", "number 1 of a namespace of its own", pid="host"),
+    "the host's network": bad(".network_mode", "'host'", "neither of the firewall's bridges", network_mode="host"),
+    "the host's memory": bad(".ipc", "'host'", "no shm_size could bind it", ipc="host"),
+    "no filter": bad(".security_opt[0]", "seccomp=unconfined", "disk limit", security_opt=["seccomp=unconfined"]),
+    "the engine's socket": bad(
+        ".volumes",
+        "docker.sock",
+        "root of the host",
+        volumes=[{"type": "bind", "source": "/var/run/docker.sock", "target": "/run/docker.sock"}],
+    ),
+    "a disk of the host's": bad(".devices[0]", "'/dev/sda'", "one of /dev/kvm", devices=["/dev/sda"]),
+    "a device that nobody named": bad(".devices", "'/dev/kvm'", "policy names device:/dev/kvm", devices=["/dev/kvm"]),
+    "an exception of one's own making": bad(".exceptions", "root", "ask for: []", exceptions=["root"]),
+    "an exception for somebody else": Case(
+        (".user", "0", "policy names root"), {"user": 0}, {"policy": {"test/other": ["root"]}}
+    ),
+    "a policy that nobody can have": Case(
+        ("policy.web[0]", "'privileged'", "allowed to nobody"), {}, {"policy": {"web": ["privileged"]}}
+    ),
     "a capability that breaks out": bad(".cap_add", "'SYS_ADMIN'", "NET_BIND_SERVICE", cap_add=["SYS_ADMIN"]),
     "a volume in /proc": bad(".volumes", "'/proc/sys'", "outside /proc", volumes=["/proc/sys"]),
     "a volume that climbs": bad(".volumes", "'/data/../etc'", "a normal path", volumes=["/data/../etc"]),

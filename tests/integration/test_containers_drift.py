@@ -62,9 +62,25 @@ class TestDrift:
 
     def test_in_a_tmpfs(self, clean: Platform, one: dict[str, Any]) -> None:
         pid = str(clean.inspect("one")["State"]["Pid"])
-        clean_remount = ("nsenter", "--target", pid, "--mount", "mount", "-o", "remount,size=64M", "/tmp")
+        options = "remount,size=64M,nosuid,nodev,noexec"
+        clean_remount = ("nsenter", "--target", pid, "--mount", "mount", "-o", options, "/tmp")
         assert os.spawnvp(os.P_WAIT, clean_remount[0], clean_remount) == 0
         self.assert_found_and_repaired(clean, one, {"one.tmpfs[/tmp]"}, Action.RECREATE)
+
+    @pytest.mark.parametrize(
+        ("command", "field"),
+        [
+            (("umount", "/sys/firmware"), "masked_paths"),
+            (("umount", "/proc/sys"), "read_only_paths"),
+            (("mount", "-t", "tmpfs", "none", "/mnt"), "mounts"),
+            (("mount", "-o", "remount,bind,rw", "/sys"), "mounts"),
+            (("mount", "-o", "remount,bind,rw", "/.bailey"), "mounts"),
+        ],
+    )
+    def test_in_the_lock_down(self, clean: Platform, one: dict[str, Any], command: tuple[str, ...], field: str) -> None:
+        inside = ("nsenter", "--target", str(clean.inspect("one")["State"]["Pid"]), "--mount", *command)
+        assert os.spawnvp(os.P_WAIT, inside[0], inside) == 0
+        self.assert_found_and_repaired(clean, one, {f"one.{field}"}, Action.RECREATE)
 
     def test_in_a_resource_limit(self, clean: Platform) -> None:
         declared = tenant("one", ulimits={"nofile": {"soft": 256, "hard": 512}})

@@ -131,6 +131,6 @@ def lay_out(root: Path, monkeypatch: pytest.MonkeyPatch) -> Kernel:
     ):
         monkeypatch.setattr(module, read.__name__, partial(read, proc=root / "proc"))
     monkeypatch.setattr(isolation, "PROC", root / "proc")
-    monkeypatch.setattr(enforcement, "present", lambda paths: frozenset(paths) & frozenset(PATHS))
+    monkeypatch.setattr(isolation, "present", lambda paths: frozenset(paths) & frozenset(PATHS))
     hierarchy = Hierarchy(1, {controller: root / controller for controller in CONTROLLERS})
     return Kernel(root, hierarchy, root / "proc")

@@ -176,7 +176,7 @@ def declarations(draw: st.DrawFn) -> dict[str, object]:
         "volumes": volumes,
         **limits,
     }
-    granted = sorted({"NET_BIND_SERVICE", "CHOWN", "KILL", "SYS_NICE"} & set(capabilities.NAMES))
+    granted = sorted({"NET_BIND_SERVICE", "CHOWN", "KILL", "SETUID"} & set(capabilities.NAMES))
     optional: dict[str, st.SearchStrategy[object]] = {
         "app": NAMES,
         "pull_policy": st.sampled_from(("missing", "always", "never")),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from bailey import capabilities
 from bailey.errors import InvalidValueError
@@ -45,6 +47,17 @@ def test_what_frees_a_program_or_is_no_name_is_refused(value: object) -> None:
     with pytest.raises(InvalidValueError, match=r"^cap_add\[1\]: .* allowed: one of CHOWN, ") as caught:
         capabilities.parse_capabilities("cap_add", ["KILL", value])
     assert "SYS_ADMIN" not in str(caught.value.details["allowed"])
+
+
+def test_what_may_be_asked_for_is_a_list_and_not_what_another_list_leaves() -> None:
+    permitted = set()
+    for name in capabilities.NAMES:
+        with contextlib.suppress(InvalidValueError):
+            permitted.update(capabilities.parse_capabilities("cap_add", [name]))
+    assert permitted == {
+        *("AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "IPC_OWNER", "KILL", "LEASE"),
+        *("NET_BIND_SERVICE", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT"),
+    }
 
 
 @given(st.sets(st.sampled_from(capabilities.NAMES)))

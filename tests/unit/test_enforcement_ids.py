@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from bailey import enforcement, isolation
-from bailey.confinement import CONTROL_GROUPS, READ_ONLY
+from bailey.confinement import CONTROL_GROUPS, READ_ONLY, read_only_paths
 from bailey.enforcement import Check, checks, failing, read_container
 from bailey.host.idmap import IDENTITY, IdMap
 from bailey.host.mounts import parse_mountinfo
@@ -151,8 +151,8 @@ def test_control_groups_of_version_2_are_covered_by_a_read_only_mount(
     (tmp_path / "7/root" / CONTROL_GROUPS[1:]).mkdir(parents=True)
     lower = "".join(f"1 2 0:3 / {path} ro - proc none rw\n" for path in ("/", *READ_ONLY))
     mounts = parse_mountinfo(lower + "".join(map(GROUPS.format, layers)))
-    paths = frozenset({*READ_ONLY, CONTROL_GROUPS})
-    spec = samples.spec(tmpfs=[])
-    found = isolation.mount_findings(spec, 7, mounts, frozenset(), paths, REMAPPED)
+    monkeypatch.setattr(isolation, "present", lambda paths: {*paths} & {*READ_ONLY, CONTROL_GROUPS})
+    paths = read_only_paths(2, remapped=True)
+    found = isolation.mount_findings(samples.spec(tmpfs=[]), 7, mounts, paths, REMAPPED)
     differing = [(field, actual) for field, wanted, actual in found if wanted != actual]
     assert differing == ([] if problem is None else [problem])

@@ -38,7 +38,7 @@ def mount(point: str, options: str = "ro", root: str = "/", kind: str = "ext4") 
 
 
 def mounted(spec: Spec, *mounts: Mount) -> dict[str, tuple[str, str]]:
-    findings = mount_findings(spec, 7, [mount("/"), *mounts], frozenset(), frozenset())
+    findings = mount_findings(spec, 7, [mount("/"), *mounts])
     return {field: (declared, actual) for field, declared, actual in findings if declared != actual}
 
 
@@ -46,6 +46,7 @@ def mounted(spec: Spec, *mounts: Mount) -> dict[str, tuple[str, str]]:
 def no_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(isolation, "resolve_inside", lambda _pid, path: path)
     monkeypatch.setattr(isolation, "PROC", tmp_path)
+    monkeypatch.setattr(isolation, "present", lambda _paths: frozenset())
 
 
 @pytest.mark.parametrize(

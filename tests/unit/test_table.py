@@ -48,7 +48,7 @@ def instance(
     gate: InstanceState | None = GATE,
 ) -> Instance:
     stored = StoredSpec("web", 2000, state, SPEC.canonical())
-    reading = Reading(ENFORCED, Usage(0, 0, 0, 0), PROCESS, {}, [], frozenset(), 1, 0, frozenset(), frozenset(), None)
+    reading = Reading(ENFORCED, Usage(0, 0, 0, 0), PROCESS, {}, [], frozenset(), 1, 0, None)
     return Instance(stored, SPEC, container, reading, None, gate, list(checks))
 
 

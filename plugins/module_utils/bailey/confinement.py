@@ -8,6 +8,7 @@ A path that a kernel does not have is no difference. A program that asks for one
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 CONTROL_GROUPS = "/sys/fs/cgroup"
@@ -56,6 +57,6 @@ def read_only_paths(cgroup_version: int, *, remapped: bool) -> tuple[str, ...]:
     return (*READ_ONLY, CONTROL_GROUPS) if remapped and cgroup_version == 2 else READ_ONLY
 
 
-def present(paths: tuple[str, ...], root: Path = _ROOT) -> frozenset[str]:
+def present(paths: Iterable[str], root: Path = _ROOT) -> frozenset[str]:
     """Return those of the paths that this host's kernel has: of the others nothing can be covered."""
     return frozenset(path for path in paths if (root / path[1:]).exists())

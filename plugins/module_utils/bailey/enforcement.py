@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from .confinement import masked_paths, present, read_only_paths
+from .confinement import read_only_paths
 from .host.apparmor import Confinement, confinement
 from .host.cgroup import Enforced, Hierarchy, Usage
 from .host.idmap import IDENTITY, IdMap, read_id_map
@@ -35,8 +35,6 @@ class Reading:
     namespaces: frozenset[str]  # the kinds that it has to itself
     cgroup_version: int
     engine_filters: int  # of system calls, that the engine itself runs behind
-    masked: frozenset[str]  # of the paths that no instance sees, those that this kernel has
-    read_only: frozenset[str]  # the same of those that no instance changes
     profile: Confinement | None  # of AppArmor, that PID 1 runs under
     ids: IdMap | None = IDENTITY  # None: a mapping that this platform does not make
 
@@ -59,7 +57,7 @@ def read_container(hierarchy: Hierarchy, container_id: str) -> Reading | None:
     init = find_init(group.pids())
     if init is None:
         return None
-    engine, ids = read_process(init.parent), read_id_map(init.pid)
+    engine = read_process(init.parent)
     reading = Reading(
         group.enforced(),
         group.usage(),
@@ -69,10 +67,8 @@ def read_container(hierarchy: Hierarchy, container_id: str) -> Reading | None:
         namespaces=own_namespaces(init.pid),
         cgroup_version=hierarchy.version,
         engine_filters=engine.filters or 0 if engine is not None else 0,
-        masked=present(masked_paths()),
-        read_only=present(read_only_paths(hierarchy.version, remapped=ids is not None and ids.remapped)),
         profile=confinement(init.pid),
-        ids=ids,
+        ids=read_id_map(init.pid),
     )
     return reading if reading.mounts else None  # it ended while it was read
 
@@ -178,11 +174,12 @@ def _rlimit_checks(limits: Limits, held: dict[str, Rlimit]) -> Iterator[Check]:
 
 def _lockdown_checks(spec: Spec, reading: Reading, ids: IdMap) -> Iterator[Check]:
     init = reading.init
+    read_only = read_only_paths(reading.cgroup_version, remapped=ids.remapped)
     findings = (
         *identity_findings(spec, init, ids, reading.ids),
         *process_findings(spec, init, reading.engine_filters, reading.profile),
         *namespace_findings(reading.namespaces, reading.cgroup_version, remapped=ids.remapped),
-        *mount_findings(spec, init.pid, reading.mounts, reading.masked, reading.read_only, ids),
+        *mount_findings(spec, init.pid, reading.mounts, read_only, ids),
         device_finding(spec, init.pid, reading.enforced.devices),
     )
     yield from (_exact(*finding) for finding in findings)

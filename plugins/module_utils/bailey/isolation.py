@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from .capabilities import from_mask, to_mask
-from .confinement import CONTROL_GROUPS, READ_ONLY
+from .confinement import CONTROL_GROUPS, READ_ONLY, masked_paths, present
 from .exceptions import ROOT_UID
 from .grants import device_rule, supplementary_groups
 from .host.apparmor import ENFORCING, Confinement
@@ -82,17 +82,17 @@ def mount_findings(
     spec: Spec,
     pid: int,
     mounts: Sequence[Mount],
-    covered: frozenset[str],
-    read_only: frozenset[str],
+    read_only: Sequence[str] = READ_ONLY,
     ids: IdMap = IDENTITY,
 ) -> Iterator[Finding]:
-    """Compare all that is mounted. `covered` and `read_only` are the paths of this kernel that have to be."""
+    """Compare all that is mounted; of the paths that have to be covered or read-only, those that this kernel has."""
     points = {str(mount.point): mount for mount in mounts}  # a later mount covers an earlier one
     where = {target: resolve_inside(pid, target) for target in _targets(spec)}
     yield "read_only", _yes(spec.read_only), _yes(_ROOT in points and points[_ROOT].read_only)
-    seen = sorted(path for path in covered if not _is_covered(points.get(path)))
+    covered = masked_paths()
+    seen = sorted(present(path for path in covered if not _is_covered(points.get(path))))
     yield "masked_paths", _COVERED, f"in sight: {', '.join(seen)}" if seen else _COVERED
-    open_ = sorted(path for path in read_only if path not in points or not points[path].read_only)
+    open_ = sorted(present(path for path in read_only if path not in points or not points[path].read_only))
     yield "read_only_paths", "read-only", f"writable: {', '.join(open_)}" if open_ else "read-only"
     for volume in spec.volumes:
         yield _volume_finding(spec, volume, points.get(where[volume.target]))
@@ -100,7 +100,7 @@ def mount_findings(
         found = points.get(where[spec.socket.target])
         yield f"volumes[{spec.socket.target}]", *_socket_finding(spec.socket.source, found)
     nodes = {*_NODES, *spec.devices} if ids.remapped else set()
-    unexpected = _unexpected(mounts, {*covered, *where.values(), *nodes}, {CONTROL_GROUPS} & read_only)
+    unexpected = _unexpected(mounts, {*covered, *where.values(), *nodes}, {CONTROL_GROUPS}.intersection(read_only))
     writable = _writable_groups(points, pid, ids)
     problems = [*unexpected, *_other_nodes(points, nodes), *_weak(spec, points, where), *writable]
     yield "mounts", _FINE, "; ".join(problems) or _FINE

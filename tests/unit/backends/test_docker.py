@@ -30,6 +30,10 @@ def backend(path: Path) -> docker.DockerBackend:
     return docker.DockerBackend("unix:///absent", client_config=path)
 
 
+def test_its_socket_is_a_path() -> None:
+    assert docker.DockerBackend("unix:///run/engine.sock").socket == Path("/run/engine.sock")
+
+
 def test_a_login_is_sent_to_its_own_registry_alone(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text(json.dumps({"auths": {"r.example:5000": {"auth": base64.b64encode(b"me:pass:word").decode()}}}))
