@@ -67,6 +67,8 @@ options:
         app as C(TENANT/APP), to a list of C(root) (O(containers[].user=0)), C(engine-socket) (a bind of the engine's
         socket in O(containers[].volumes)) and C(device:PATH) (one of O(containers[].devices)).
       - What no host can allow has no word here - C(privileged), the host's namespaces, another filter.
+      - With C(docker_userns_remap) no instance is in a group of the host's, and a device or a socket that takes one is
+        refused all the same.
     type: dict
     default: {}
   workers:

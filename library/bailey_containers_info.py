@@ -70,7 +70,10 @@ instances:
       description: The engine's own words.
       type: str
     uid:
-      description: The uid that it runs under.
+      description: The uid that it runs under, as it is called inside.
+      type: int
+    host_uid:
+      description: The host's number of that uid, which is another where C(docker_userns_remap) is on.
       type: int
     addresses:
       description: Addresses of the host at which it is published.

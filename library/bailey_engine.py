@@ -112,6 +112,16 @@ options:
       - The runtime of containers that name none.
     type: str
     default: runc
+  userns_remap:
+    description:
+      - Give containers a user namespace, in which their root and all their ids are nobody's of the host. Their ids are
+        a range of the account C(bailey-remap), which this module chooses so that nobody else has it, and writes to
+        C(/etc/subuid) and C(/etc/subgid). Role C(docker) makes the account.
+      - It cannot change while containers exist. The engine keeps images of each range apart.
+      - A range stays reserved when this is switched off, because volumes may still have files of its ids;
+        O(state=absent) gives it back.
+    type: bool
+    default: false
   daemon_options:
     description:
       - Further options of daemon.json under their own names.
@@ -130,6 +140,10 @@ EXAMPLES = r"""
     adopt: true
     daemon_options:
       dns: [192.0.2.53]
+
+- name: Configure the engine so that containers' root is nobody of the host
+  bailey_engine:
+    userns_remap: true
 
 - name: Say whether the engine may be removed
   bailey_engine:
@@ -185,7 +199,8 @@ def handle(params: dict[str, Any], check_mode: bool) -> Outcome:
         return Outcome(gone.differences, values, gone.warnings)
     settings = EngineSettings(**{option.name: params[option.name] for option in fields(EngineSettings)})
     applied = configure(settings, adopt=params["adopt"], check=check_mode)
-    return Outcome(applied.differences, {"options": applied.options, "previous": applied.previous})
+    values = {"options": applied.options, "previous": applied.previous}
+    return Outcome(applied.differences, values, applied.warnings)
 
 
 def main() -> None:
@@ -207,6 +222,7 @@ def main() -> None:
             "default_ulimits": {"type": "dict", "default": {}},
             "runtimes": {"type": "list", "elements": "str", "default": ["crun"]},
             "default_runtime": {"type": "str", "default": "runc"},
+            "userns_remap": {"type": "bool", "default": False},
             "daemon_options": {"type": "dict", "default": {}},
         },
     )

@@ -56,6 +56,7 @@ class Engine:
     pool: str = "10.183.128.0/17"
     directory: Path = Path("/var/lib/bailey-test")
     run: Path = Path("/run/bailey-test")
+    remap: str = ""  # the account whose range of ids containers get; empty leaves them the host's
 
     @property
     def docker_host(self) -> str:
@@ -166,6 +167,7 @@ class Engine:
 
     def _configuration(self) -> dict[str, object]:
         return {
+            **({"userns-remap": self.remap} if self.remap else {}),
             "bridge": self.bridge,
             "data-root": str(self.data_root),
             "default-address-pools": [{"base": self.pool, "size": 24}],

@@ -6,6 +6,7 @@ controller, and of its first process below `proc`. The declaration that it was m
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import dataclass
 from functools import partial
@@ -13,8 +14,9 @@ from pathlib import Path
 
 import pytest
 from bailey import enforcement, isolation
-from bailey.host import mounts, namespaces, proc
+from bailey.host import idmap, mounts, namespaces, proc
 from bailey.host.cgroup import Hierarchy
+from bailey.host.idmap import IdMap
 
 RECORDED = Path(__file__).with_name("recorded") / "cgroup-v1"
 CONTAINER = "e58710172dc792c3ffd3e08b692576e8781ae8423e05bcc789e2b3a632781015"
@@ -71,11 +73,40 @@ class Kernel:
         assert old in text, f"{name} has no {old!r}"
         self.path(name).write_text(text.replace(old, new))
 
+    def write(self, name: str, text: str) -> None:
+        """Have a file hold a text, or one of the first process."""
+        self.path(name).write_text(text)
+
+    def remap(self, ids: IdMap, uid: int) -> None:
+        """Have the container be what runc makes of it where ids are remapped, its user the host's `uid`.
+
+        Devices are mounted from the host, and the control groups are writable, whose files stay the host root's.
+        """
+        for kind in ("Uid", "Gid"):
+            self.change("status", "\t".join([f"{kind}:", *["200000"] * 4]), "\t".join([f"{kind}:", *[str(uid)] * 4]))
+        self.change("status", "Groups:\t200000", f"Groups:\t{uid}")
+        for name in ("uid_map", "gid_map"):
+            self.write(name, f"         0 {ids.base} {ids.size}\n")
+        self.rename_namespace("user", NAMESPACES["user"] + 100)
+        text = self.path("mountinfo").read_text()
+        for name in ("full", "null", "random", "tty", "urandom", "zero"):
+            text += f"720 683 0:5 /{name} /dev/{name} rw,nosuid,relatime - devtmpfs udev rw,size=1024k,mode=755\n"
+        for group in re.findall(r" (/sys/fs/cgroup/\S+) ro,", text):
+            text = text.replace(f" {group} ro,", f" {group} rw,")
+            inside = self.path("root") / group[1:]
+            inside.mkdir(parents=True)
+            inside.chmod(0o755)
+        self.write("mountinfo", text)
+
     def share(self, namespace: str) -> None:
         """Have the container share a namespace with the host."""
-        link = self.proc / str(INIT) / "ns" / namespace
+        self.rename_namespace(namespace, NAMESPACES[namespace])
+
+    def rename_namespace(self, kind: str, number: int) -> None:
+        """Have the container be in a namespace of that number."""
+        link = self.proc / str(INIT) / "ns" / kind
         link.unlink()
-        link.symlink_to(f"{namespace}:[{NAMESPACES[namespace]}]")
+        link.symlink_to(f"{kind}:[{number}]")
 
 
 def lay_out(root: Path, monkeypatch: pytest.MonkeyPatch) -> Kernel:
@@ -96,6 +127,7 @@ def lay_out(root: Path, monkeypatch: pytest.MonkeyPatch) -> Kernel:
         (enforcement, mounts.resolve_inside),
         (isolation, mounts.resolve_inside),
         (enforcement, namespaces.own_namespaces),
+        (enforcement, idmap.read_id_map),
     ):
         monkeypatch.setattr(module, read.__name__, partial(read, proc=root / "proc"))
     monkeypatch.setattr(isolation, "PROC", root / "proc")

@@ -17,6 +17,7 @@ from bailey.backends.base import Backend, Blueprint, Capabilities, Container, En
 from bailey.carry import Carrier, Host
 from bailey.errors import EngineError
 from bailey.host.cgroup import Hierarchy
+from bailey.host.idmap import IDENTITY
 from bailey.host.quota import Quota, Volume
 from bailey.instance_state import OPEN, InstanceState, write_state
 from bailey.limits import Limits, LogLimit
@@ -60,7 +61,9 @@ class MemoryEngine(Backend):
     def __init__(self, memory: Memory) -> None:
         self.memory = memory
         self.containers: dict[str, dict[str, Any]] = {}
-        self.ids = itertools.count()
+        self.numbers = itertools.count()
+        self.live_restore = True
+        self.ids = IDENTITY
 
     def list(self) -> list[Container]:
         return [
@@ -69,7 +72,11 @@ class MemoryEngine(Backend):
         ]
 
     def capabilities(self) -> Capabilities:
-        return Capabilities("1", frozenset(), 0, False, True, frozenset(KINDS), {})
+        return Capabilities("1", frozenset(), 0, False, True, frozenset(KINDS), {}, self.ids)
+
+    def survives_restart(self) -> bool:
+        self.memory.call("survives_restart")
+        return self.live_restore
 
     def has_image(self, reference: str) -> bool:
         return bool(reference)
@@ -80,7 +87,7 @@ class MemoryEngine(Backend):
 
     def create(self, blueprint: Blueprint) -> str:
         self.memory.call("create")
-        key = f"id{next(self.ids)}"
+        key = f"id{next(self.numbers)}"
         self.containers[key] = {
             "name": blueprint.name,
             "hash": blueprint.labels["bailey.hash"],
@@ -269,7 +276,7 @@ class World:
             else plan_instance(parse_spec(declared), state, presence, stored, read_back)
         )
         self.memory.calls.clear()
-        Carrier(host, self.quota.volumes()).carry_out(plan)
+        Carrier(host, self.quota.volumes(), self.engine.ids).carry_out(plan)
         return plan.action
 
     def state(self) -> tuple[object, ...]:

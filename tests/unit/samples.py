@@ -5,8 +5,13 @@ from __future__ import annotations
 import ipaddress
 
 from bailey import capabilities, rlimits
+from bailey.host.idmap import IdMap
+from bailey.host.subids import SIZE
 from bailey.spec import Spec, parse_spec
 from hypothesis import strategies as st
+
+# What the engine maps its containers' ids to with docker_userns_remap.
+REMAPPED = IdMap(0x70000000, SIZE)
 
 
 def declaration(name: str = "ada-web-1", **changes: object) -> dict[str, object]:

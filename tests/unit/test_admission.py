@@ -28,6 +28,8 @@ from bailey.host.quota import NoQuota, Quota, Volume
 from bailey.rlimits import Rlimit
 from bailey.spec import Spec, parse_spec
 
+from tests.unit.samples import REMAPPED
+
 GIB = 1 << 30
 ENGINE = Capabilities(
     version="20.10",
@@ -73,6 +75,25 @@ GROUND = Ground(cgroup_version=1, quota=Disk(), cpus=frozenset({0, 1}), memory=4
 def spec(name: str = "web", **fields: object) -> Spec:
     required = {"name": name, "tenant": "ada", "image": "web:1", "mem_limit": "1G", "cpus": 0.5, "pids_limit": 9}
     return parse_spec({**required, **fields})
+
+
+@pytest.mark.parametrize("runtime", ["", "runc"])
+def test_an_engine_that_remaps_ids_takes_what_it_has_numbers_for(runtime: str) -> None:
+    check_engine(spec(user=REMAPPED.size - 1, runtime=runtime), replace(ENGINE, ids=REMAPPED))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"user": REMAPPED.size}, r"web\.user: 1048576 .* below 1048576: .* tenants_uid_range"),
+        ({"runtime": "runsc"}, r"web\.runtime: 'runsc' .* runc or crun, with docker_userns_remap"),
+    ],
+)
+def test_an_engine_that_remaps_ids_refuses_what_does_not_work_so(fields: dict[str, object], message: str) -> None:
+    engine = replace(ENGINE, runtimes=frozenset({"runc", "runsc"}))
+    check_engine(spec(**fields), engine)
+    with pytest.raises(InvalidValueError, match=message):
+        check_engine(spec(**fields), replace(engine, ids=REMAPPED))
 
 
 def test_what_fits_is_taken() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bailey.confinement import READ_ONLY, masked_paths, present
+from bailey.confinement import CONTROL_GROUPS, READ_ONLY, masked_paths, present, read_only_paths
 
 # moby's oci/defaults.go and daemon/pkg/oci/defaults.go, of all versions up to 28.
 ENGINES_MASKED = {
@@ -41,6 +41,12 @@ def test_each_processors_count_of_its_throttling_is_covered(tmp_path: Path) -> N
     (tmp_path / "sys/devices/system/cpu/cpufreq").mkdir()
     found = set(masked_paths(tmp_path)) - set(masked_paths(tmp_path / "nothing"))
     assert found == {f"/sys/devices/system/cpu/cpu{number}/thermal_throttle" for number in (0, 11)}
+
+
+def test_control_groups_are_among_them_where_they_would_be_given_to_a_tenant() -> None:
+    assert read_only_paths(2, remapped=True) == (*READ_ONLY, CONTROL_GROUPS)
+    for version, remapped in ((2, False), (1, True), (1, False)):
+        assert read_only_paths(version, remapped=remapped) == READ_ONLY
 
 
 def test_only_what_a_kernel_has_is_asked_for(tmp_path: Path) -> None:

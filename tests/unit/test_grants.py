@@ -14,14 +14,17 @@ from bailey.grants import check_grants, device_rule, supplementary_groups
 from bailey.spec import Spec
 
 from tests.unit import samples
+from tests.unit.samples import REMAPPED
 
 SAFE = frozenset({"nosuid", "nodev"})
 ENGINE = Path("/run/engine.sock")
 NODES: dict[str, SimpleNamespace] = {}
 
 
-def node(path: str, mode: int, gid: int = 0, number: tuple[int, int] = (10, 232), kind: int = stat.S_IFCHR) -> None:
-    NODES[path] = SimpleNamespace(st_mode=kind | mode, st_uid=0, st_gid=gid, st_rdev=os.makedev(*number))
+def node(
+    path: str, mode: int, gid: int = 0, number: tuple[int, int] = (10, 232), kind: int = stat.S_IFCHR, uid: int = 0
+) -> None:
+    NODES[path] = SimpleNamespace(st_mode=kind | mode, st_uid=uid, st_gid=gid, st_rdev=os.makedev(*number))
 
 
 @pytest.fixture(autouse=True)
@@ -104,6 +107,39 @@ def test_only_the_engines_own_socket_is_its_socket(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError, match="uid 200000 could not open it"):
         check_grants(with_socket(), ENGINE, SAFE)
     check_grants(with_socket(user=0), ENGINE, SAFE)
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "gid", "uid", "groups"),
+    [
+        (0o666, 0, 105, 200_000, set()),
+        (0o660, REMAPPED.to_host(200_000), 105, 200_000, set()),
+        (0o660, REMAPPED.base, 105, 0, set()),
+        (0o660, 0, REMAPPED.to_host(105), 200_000, {105}),
+    ],
+)
+def test_with_remapped_ids_it_gets_what_somebody_inside_may_use(
+    mode: int, owner: int, gid: int, uid: int, groups: set[int]
+) -> None:
+    node("/dev/kvm", mode, gid, uid=owner)
+    spec = samples.spec(user=uid, devices=["/dev/kvm"])
+    assert supplementary_groups(spec, REMAPPED) == groups
+    check_grants(spec, ENGINE, SAFE, REMAPPED)
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "gid", "uid"),
+    [(0o660, 0, 105, 200_000), (0o660, 0, 105, 0), (0o660, 200_000, 105, 200_000), (0o660, 0, REMAPPED.base, 200_000)],
+)
+def test_with_remapped_ids_the_hosts_groups_and_its_root_are_nobody(mode: int, owner: int, gid: int, uid: int) -> None:
+    reason = "with docker_userns_remap an instance is in none of the host's groups"
+    node("/dev/kvm", mode, gid, uid=owner)
+    node(str(ENGINE), mode, gid, kind=stat.S_IFSOCK, uid=owner)
+    device = samples.spec(user=uid, devices=["/dev/kvm"])
+    for field, spec in (("devices: '/dev/kvm'", device), (r"volumes: '/run/engine\.sock'", with_socket(user=uid))):
+        assert supplementary_groups(spec, REMAPPED) == frozenset()
+        with pytest.raises(UnsupportedError, match=rf"{field} .* its owner {owner}:{gid}; {reason}"):
+            check_grants(spec, ENGINE, SAFE, REMAPPED)
 
 
 def test_roots_files_must_not_be_set_user_id_on_the_host() -> None:

@@ -8,9 +8,16 @@ from pathlib import Path
 import pytest
 from bailey import grants, isolation
 from bailey.host.apparmor import Confinement
+from bailey.host.idmap import IDENTITY
 from bailey.host.mounts import Mount, parse_mountinfo
 from bailey.host.proc import Process
-from bailey.isolation import device_finding, mount_findings, namespace_findings, process_findings
+from bailey.isolation import (
+    device_finding,
+    identity_findings,
+    mount_findings,
+    namespace_findings,
+    process_findings,
+)
 from bailey.spec import Spec
 
 from tests.unit import samples
@@ -134,9 +141,21 @@ def test_a_profile_holds_where_it_binds(declared: str, held: Confinement | None,
 
 
 def test_groups_are_those_that_were_admitted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(isolation, "supplementary_groups", lambda _spec: frozenset({105}))
+    monkeypatch.setattr(isolation, "supplementary_groups", lambda _spec, _ids: frozenset({105}))
+    found = list(identity_findings(samples.spec(), INIT, IDENTITY, IDENTITY))
+    assert found == [("user", "200000", "200000"), ("groups", "105, 200000", "105, 200000")]
     assert all(declared == actual for _, declared, actual in process_findings(samples.spec(), INIT, 0, HELD))
     assert grants.supplementary_groups(samples.spec()) == frozenset()
+
+
+def test_users_have_a_namespace_where_ids_are_remapped() -> None:
+    own = frozenset({"ipc", "mnt", "net", "pid", "uts"})
+    assert list(namespace_findings(own, 1, remapped=True)) == [
+        ("namespaces", "ipc, mnt, net, pid, user, uts", "ipc, mnt, net, pid, uts")
+    ]
+    assert [declared == actual for _, declared, actual in namespace_findings(own | {"user"}, 1, remapped=True)] == [
+        True
+    ]
 
 
 def test_control_groups_have_a_namespace_with_cgroup_v2() -> None:

@@ -17,11 +17,14 @@ from bailey.carry import Host
 from bailey.enforcement import Check
 from bailey.errors import AdmissionError, BaileyError, EngineError, InvalidValueError
 from bailey.host.cgroup import Hierarchy
+from bailey.host.idmap import IdMap
 from bailey.planning import Action
 from bailey.reconcile import ReconcileError, Report, Request, preview
+from bailey.spec import Spec
 from bailey.store import SpecStore
 
 from tests.unit.memory_host import PID, Memory, MemoryAgent, MemoryEngine, MemoryQuota, files_below
+from tests.unit.samples import REMAPPED
 
 UIDS = range(2000, 2100)
 Declaration = Mapping[str, object]
@@ -163,7 +166,12 @@ def test_nothing_changes_before_everything_is_valid(
 def test_an_exception_is_the_hosts_to_make(one: OneHost, monkeypatch: pytest.MonkeyPatch) -> None:
     grants: list[str] = []
     one.quota.mount = SimpleNamespace(options=frozenset())
-    monkeypatch.setattr(reconcile, "check_grants", lambda spec, *_arguments: grants.append(spec.name))
+    one.engine.ids = REMAPPED
+
+    def granted(spec: Spec, _socket: Path, _options: frozenset[str], ids: IdMap) -> None:
+        grants.append(f"{spec.name} with ids from {ids.base} on")
+
+    monkeypatch.setattr(reconcile, "check_grants", granted)
     for policy in ({}, {"b": frozenset({"root"})}, {"a": frozenset({"engine-socket"})}):
         with pytest.raises(InvalidValueError, match=r"a\.user: 0 is not valid; .* names root for a or ada/web$"):
             one.converge(declared("a", app="web", user=0), policy=policy)
@@ -176,7 +184,7 @@ def test_an_exception_is_the_hosts_to_make(one: OneHost, monkeypatch: pytest.Mon
     stored = one.host.store.load()
     assert (stored["a"].uid, stored["a"].canonical["exceptions"]) == (0, ["root"])
     assert "exceptions" not in stored["b"].canonical
-    assert grants == ["a"]
+    assert grants == [f"a with ids from {REMAPPED.base} on"]
     with pytest.raises(InvalidValueError, match=r"a\.user: 2\d{3} is not valid; allowed: 0, whose the data"):
         one.converge(declared("a", app="web"), declared("b"))
 

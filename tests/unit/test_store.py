@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from bailey.errors import HostError
 from bailey.store import SpecStore, StoredSpec
+
+from tests.unit.samples import REMAPPED
 
 STORED = StoredSpec("web", 2000, "started", {"name": "web", "image": "web:1"})
 
@@ -21,6 +24,15 @@ def test_what_was_written_is_read_back(tmp_path: Path) -> None:
     assert store.read("other") is None
     assert (tmp_path / "specs").stat().st_mode & 0o777 == 0o700
     assert (tmp_path / "specs/web.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_ids_of_a_remapped_instance_are_part_of_it(tmp_path: Path) -> None:
+    store, remapped = SpecStore(tmp_path), replace(STORED, ids=REMAPPED)
+    store.write(remapped)
+    assert store.read("web") == remapped
+    assert (STORED.host_uid, remapped.host_uid) == (2000, REMAPPED.base + 2000)
+    store.write(STORED)
+    assert "ids" not in json.loads((tmp_path / "specs/web.json").read_text())
 
 
 def test_a_spec_is_replaced_as_a_whole_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
@@ -37,6 +49,8 @@ def test_a_spec_is_replaced_as_a_whole_and_nothing_is_left_beside_it(tmp_path: P
         ("{", "not a spec file"),
         ("[]", "not a spec file"),
         ('{"version": 1}', "not a spec file"),
+        ('{"version": 1, "uid": 9, "ids": "soon", "state": "started", "spec": {}}', "not a spec file"),
+        ('{"version": 1, "uid": 9, "ids": "70000:9", "state": "started", "spec": {}}', "uid 9 is none of the 9"),
         ('{"version": 2, "uid": 1, "state": "started", "spec": {}}', "version 2 is not known"),
     ],
 )

@@ -20,6 +20,7 @@ from .units import NANO, format_cpus, format_cpuset, format_size
 
 # BR_MAX_PORTS in net/bridge/br_private.h is 1024, and number 0 is no port's.
 BRIDGE_PORTS = 1023
+_REMAPPING_RUNTIMES = ("", "runc", "crun")
 APPARMOR = "apparmor"
 LSMS = (APPARMOR, NONE)  # what docker_lsm may be
 _KERNEL = AppArmor()
@@ -129,8 +130,20 @@ def check_engine(spec: Spec, capabilities: Capabilities) -> None:
     if limits.layer is not None and not capabilities.limits_layer:
         reason = "the engine's storage driver cannot bound a container's own layer"
         raise UnsupportedError(f"{spec.name}.storage_opt.size", format_size(limits.layer), reason)
+    _check_ids(spec, capabilities)
     for name, limit in limits.rlimits.items():
         _check_rlimit(f"{spec.name}.ulimits.{name}", limit, name, capabilities)
+
+
+def _check_ids(spec: Spec, capabilities: Capabilities) -> None:
+    """Refuse what does not work with docker_userns_remap: a uid that has no number on the host, another runtime."""
+    ids = capabilities.ids
+    if spec.user is not None and spec.user >= ids.size:
+        allowed = f"below {ids.size}: with docker_userns_remap containers have no other ids (see tenants_uid_range)"
+        raise InvalidValueError(f"{spec.name}.user", spec.user, allowed)
+    if ids.remapped and spec.runtime not in _REMAPPING_RUNTIMES:
+        allowed = "runc or crun, with docker_userns_remap"
+        raise InvalidValueError(f"{spec.name}.runtime", spec.runtime, allowed)
 
 
 def _check_rlimit(field: str, limit: Rlimit, name: str, capabilities: Capabilities) -> None:

@@ -12,10 +12,13 @@ from pathlib import Path
 from .agent_client import AgentClient, AgentUnavailableError, Held
 from .agent_files import AgentFiles
 from .backends.base import Backend, Blueprint, Container, EngineMount
+from .confinement import read_only_paths
 from .enforcement import read_container
 from .errors import BaileyError, EnforcementError, HostError
 from .grants import supplementary_groups
 from .host.cgroup import Hierarchy
+from .host.idmap import IDENTITY, IdMap
+from .host.ownership import bring, marked
 from .host.quota import Quota, Volume
 from .names import BOOT_DIRECTORY, CONTAINER_DIRECTORY, LABEL_HASH, LABEL_NAME, PREDECESSOR_SUFFIX
 from .planning import Action, Plan, Presence
@@ -46,11 +49,15 @@ class Host:
 
 
 class Carrier:
-    """Carries out plans; one object serves all threads. `volumes` are those that were there before."""
+    """Carries out plans; one object serves all threads.
 
-    def __init__(self, host: Host, volumes: Mapping[str, Volume]) -> None:
+    `volumes` are those that were there before, `ids` those of the host that the engine's containers have.
+    """
+
+    def __init__(self, host: Host, volumes: Mapping[str, Volume], ids: IdMap = IDENTITY) -> None:
         self._host = host
         self._volumes = volumes
+        self._ids = ids
 
     def carry_out(self, plan: Plan) -> None:
         """Do what a plan says. On a BaileyError the instance is as it was, or the message says what is left."""
@@ -92,7 +99,7 @@ class Carrier:
     def _declared(self, plan: Plan, spec: Spec) -> Iterator[None]:
         """Put the desired spec in place first, and the former one back where carrying it out fails."""
         store = self._host.store
-        store.write(StoredSpec(spec.name, spec.uid, plan.state, spec.canonical()))
+        store.write(StoredSpec(spec.name, spec.uid, plan.state, spec.canonical(), self._ids))
         with _undoing("its former spec file could not be put back", lambda: self._withdraw(plan)):
             yield
 
@@ -106,12 +113,15 @@ class Carrier:
             store.forget(plan.name)
 
     def _create(self, plan: Plan, spec: Spec, held: Held) -> None:
-        with _undoing("what the agent keeps of it is left", held.forget), self._volume(spec):
+        with _undoing("what the agent keeps of it is left", held.forget), self._volume(spec, idle=True):
             self._make(plan, spec, held)
 
     @contextmanager
-    def _volume(self, spec: Spec) -> Iterator[None]:
-        """Give the instance its storage; where the rest fails, what is new of it goes and its limit is the old one."""
+    def _volume(self, spec: Spec, *, idle: bool) -> Iterator[None]:
+        """Give the instance its storage; where the rest fails, what is new of it goes and its limit is the old one.
+
+        `idle` says that no program of it runs, so that its files can be given to other ids.
+        """
         quota, limit = self._host.quota, spec.limits.disk
         if not spec.volumes and limit is None:
             yield
@@ -121,10 +131,14 @@ class Carrier:
         if before is None:
             quota.create(spec.name, limit, spec.uid, spec.uid)
             with _undoing("its new storage is left", lambda: quota.remove(spec.name)):
+                bring(quota.root / spec.name, self._ids)
                 self._make_directories(spec, made)
                 yield
             return
         with _undoing("its storage is not as it was", lambda: self._restore_volume(before, made)):
+            if idle and not all(self._ids.same(former) for former in marked(before.path)):
+                quota.set_limit(spec.name, None)  # another owner may take space, and a full volume has none
+                bring(before.path, self._ids)
             quota.set_limit(spec.name, limit)
             self._make_directories(spec, made)
             yield
@@ -141,7 +155,8 @@ class Carrier:
             if not path.exists():
                 path.mkdir(mode=0o700)
                 made.append(path)
-                os.chown(path, spec.uid, spec.uid)
+                owner = self._ids.to_host(spec.uid)
+                os.chown(path, owner, owner)
 
     def _make(self, plan: Plan, spec: Spec, held: Held) -> None:
         """Create the container, and bring it through its gate; remove it where any of that fails."""
@@ -167,8 +182,11 @@ class Carrier:
         if spec.socket is not None:
             mounts.append(EngineMount(Path(spec.socket.source).resolve(), spec.socket.target, read_only=True))
         labels = {LABEL_NAME: spec.name, LABEL_HASH: spec.recreate_hash()}
-        groups = sorted(supplementary_groups(spec))
-        return Blueprint(spec, spec.name, spec.uid, mounts, self._host.io_devices, labels, groups)
+        return Blueprint(
+            *(spec, spec.name, spec.uid, mounts, self._host.io_devices, labels),
+            groups=sorted(supplementary_groups(spec, self._ids)),
+            read_only=read_only_paths(self._host.hierarchy.version, remapped=self._ids.remapped),
+        )
 
     def _apply(self, container: str, held: Held) -> None:
         """Have the agent bring a living container to its spec; what does not hold is an error that names each limit."""
@@ -182,7 +200,7 @@ class Carrier:
         assert predecessor is not None  # noqa: S101 - a recreate is planned only where a container is
         with _undoing("the former container could not be put back", lambda: self._restore(predecessor, plan, held)):
             self._set_aside(predecessor, plan.presence, spec)
-            with self._volume(spec):
+            with self._volume(spec, idle=True):
                 self._make(plan, spec, held)
         return predecessor
 
@@ -226,7 +244,7 @@ class Carrier:
         current = _current(plan)
         with (
             _undoing("its former limits and state could not be put back", lambda: self._revert(plan, current)),
-            self._volume(spec),
+            self._volume(spec, idle=not current.running),
         ):
             self._host.backend.update(current.id, spec.limits)
             if plan.action is Action.START:
@@ -240,7 +258,7 @@ class Carrier:
         current = _current(plan)
         with (
             _undoing("its former limits and state could not be put back", lambda: self._unstop(plan, current, held)),
-            self._volume(spec),
+            self._volume(spec, idle=False),
         ):
             self._host.backend.update(current.id, spec.limits)
             self._host.backend.stop(current.id, spec.stop_grace_period)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+CONTROL_GROUPS = "/sys/fs/cgroup"
 _ROOT = Path("/")
 
 # fmt: off
@@ -44,6 +45,16 @@ def masked_paths(root: Path = _ROOT) -> tuple[str, ...]:
     """Return the paths that are covered, those of this host's processors among them; `root` is the host's."""
     throttles = sorted(f"/{path.relative_to(root)}" for path in root.glob(_THROTTLE))
     return (*_ENGINES, *_KERNELS_SHAPE, *_KERNELS_MEMORY, *_OTHERS_DOINGS, *_MACHINES, *throttles)
+
+
+def read_only_paths(cgroup_version: int, *, remapped: bool) -> tuple[str, ...]:
+    """Return the paths that are made read-only in a container.
+
+    An engine that remaps ids leaves the control groups writable (moby's daemon/oci_linux.go). With cgroup v2 runc then
+    gives the container's own group to the uid that it runs as (libcontainer/specconv), by which a tenant could move his
+    processes out of the gate's and the scan's sight. With v1 the groups stay the host root's, who is nobody inside.
+    """
+    return (*READ_ONLY, CONTROL_GROUPS) if remapped and cgroup_version == 2 else READ_ONLY
 
 
 def present(paths: Iterable[str], root: Path = _ROOT) -> frozenset[str]:

@@ -6,13 +6,15 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from .confinement import read_only_paths
 from .host.apparmor import Confinement, confinement
 from .host.cgroup import Enforced, Hierarchy, Usage
+from .host.idmap import IDENTITY, IdMap, read_id_map
 from .host.mounts import Mount, read_mounts, resolve_inside
 from .host.namespaces import own_namespaces
 from .host.proc import Process, find_init, read_process, read_rlimits
 from .host.quota import Volume
-from .isolation import device_finding, mount_findings, namespace_findings, process_findings
+from .isolation import device_finding, identity_findings, mount_findings, namespace_findings, process_findings
 from .limits import UNLIMITED, IoRates, Limits
 from .rlimits import Rlimit
 from .spec import Spec
@@ -34,6 +36,7 @@ class Reading:
     cgroup_version: int
     engine_filters: int  # of system calls, that the engine itself runs behind
     profile: Confinement | None  # of AppArmor, that PID 1 runs under
+    ids: IdMap | None = IDENTITY  # None: a mapping that this platform does not make
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ def read_container(hierarchy: Hierarchy, container_id: str) -> Reading | None:
         cgroup_version=hierarchy.version,
         engine_filters=engine.filters or 0 if engine is not None else 0,
         profile=confinement(init.pid),
+        ids=read_id_map(init.pid),
     )
     return reading if reading.mounts else None  # it ended while it was read
 
@@ -78,15 +82,17 @@ def device_numbers(devices: Iterable[str]) -> dict[str, str]:
     return numbers
 
 
-def checks(spec: Spec, reading: Reading, volume: Volume | None, devices: Sequence[str]) -> list[Check]:
-    """Compare everything that was declared for an instance with what holds."""
+def checks(
+    spec: Spec, reading: Reading, volume: Volume | None, devices: Sequence[str], ids: IdMap = IDENTITY
+) -> list[Check]:
+    """Compare everything that was declared for an instance with what holds; `ids` are those that it was made with."""
     return [
         *_group_checks(spec.limits, reading.enforced),
         *_disk_checks(spec.limits, volume),
         *_io_checks(spec.limits.io, reading.enforced, devices),
         *_memory_file_system_checks(spec.limits, reading),
         *_rlimit_checks(spec.limits, reading.rlimits),
-        *_lockdown_checks(spec, reading),
+        *_lockdown_checks(spec, reading, ids),
     ]
 
 
@@ -166,11 +172,14 @@ def _rlimit_checks(limits: Limits, held: dict[str, Rlimit]) -> Iterator[Check]:
         yield Check(f"ulimits.{name}", str(declared), str(actual), holds)
 
 
-def _lockdown_checks(spec: Spec, reading: Reading) -> Iterator[Check]:
+def _lockdown_checks(spec: Spec, reading: Reading, ids: IdMap) -> Iterator[Check]:
+    init = reading.init
+    read_only = read_only_paths(reading.cgroup_version, remapped=ids.remapped)
     findings = (
-        *process_findings(spec, reading.init, reading.engine_filters, reading.profile),
-        *namespace_findings(reading.namespaces, reading.cgroup_version),
-        *mount_findings(spec, reading.init.pid, reading.mounts),
-        device_finding(spec, reading.init.pid, reading.enforced.devices),
+        *identity_findings(spec, init, ids, reading.ids),
+        *process_findings(spec, init, reading.engine_filters, reading.profile),
+        *namespace_findings(reading.namespaces, reading.cgroup_version, remapped=ids.remapped),
+        *mount_findings(spec, init.pid, reading.mounts, read_only, ids),
+        device_finding(spec, init.pid, reading.enforced.devices),
     )
     yield from (_exact(*finding) for finding in findings)

@@ -65,6 +65,7 @@ class Instance:
             "declared_state": self.stored.state,
             "status": self.container.status if self.container else "",
             "uid": self.stored.uid,
+            "host_uid": self.stored.host_uid,
             "addresses": [port.address for port in self.spec.ports],
             "exceptions": sorted(self.spec.exceptions),
             "declared": redact(self.stored.canonical),
@@ -130,7 +131,7 @@ def _read(
     reading = read_container(host.hierarchy, container.id) if container is not None and container.running else None
     results: list[Check] = []
     if container is not None and reading is not None:
-        results = checks(spec, reading, volume, host.io_devices)
+        results = checks(spec, reading, volume, host.io_devices, stored.ids)
         results.append(_log_check(spec.limits.log, host.backend, container))
     return Instance(stored, spec, container, reading, volume, gate, results)
 

@@ -31,6 +31,7 @@ from .errors import AdmissionError, BaileyError, EngineError, InvalidValueError
 from .exceptions import Policy, check_policy
 from .fields import Fields
 from .grants import check_grants
+from .host.idmap import IDENTITY, IdMap
 from .host.quota import Volume
 from .instance_state import InstanceState, read_states
 from .inventory import read_network
@@ -105,19 +106,18 @@ def reconcile(request: Request, host: Host, *, check_mode: bool = False) -> Repo
     for spec in desired.specs.values():
         check_host(spec, ground)
     desired = _with_uids(desired, stored, volumes, request.uids)
-    for spec in desired.specs.values():
-        if spec.exceptions:
-            check_grants(spec, host.backend.socket, host.quota.mount.options)
+    _check_exceptions(desired, host)
     presences = _find(host, desired)
     plans = _plan(desired, request.purge, presences, stored, volumes, host)
     report = Report(plans, _kept_volumes(plans, volumes, host.remove_volumes))
+    ids = IDENTITY
     if report.differences:
-        _admit(plans, stored, ground, request.overcommit, host)
+        ids = _admit(plans, stored, ground, request.overcommit, host)
         if not check_mode:  # before which a run of the roles loads them
             check_profiles(plan.spec for plan in plans.values() if plan.spec is not None and plan.differences)
         _check_images(plans, host, check_mode=check_mode)
     if not check_mode:
-        failures = _carry_out(plans, Carrier(host, volumes), request.workers)
+        failures = _carry_out(plans, Carrier(host, volumes, ids), request.workers)
         if failures:
             raise ReconcileError(failures, report)
     return report
@@ -175,6 +175,14 @@ def _with_uids(
     return replace(desired, specs={name: replace(spec, user=given[name]) for name, spec in desired.specs.items()})
 
 
+def _check_exceptions(desired: _Desired, host: Host) -> None:
+    """Refuse what the policy allows and this host cannot keep. Who may use what depends on the engine's ids."""
+    asking = [spec for spec in desired.specs.values() if spec.exceptions]
+    ids = host.backend.capabilities().ids if asking else IDENTITY
+    for spec in asking:
+        check_grants(spec, host.backend.socket, host.quota.mount.options, ids)
+
+
 def _find(host: Host, desired: _Desired) -> dict[str, Presence]:
     """List the host's containers once, and refuse a name that belongs to somebody else's."""
     containers = host.backend.list()
@@ -201,10 +209,12 @@ def _plan(
     network = _read_network(desired, presences, gates, host)
     for name, spec in desired.specs.items():
         presence = presences.get(name, Presence())
-        results = _read_back(spec, presence, volumes.get(name), gates.get(name), host)
+        before = stored.get(name)
+        ids = IDENTITY if before is None else before.ids
+        results = _read_back(spec, presence, volumes.get(name), gates.get(name), host, ids)
         if results is not None:
             results.extend(network.get(name, []))
-        plans[name] = plan_instance(spec, desired.states[name], presence, stored.get(name), results)
+        plans[name] = plan_instance(spec, desired.states[name], presence, before, results)
     undeclared = sorted({*presences, *stored} - {*desired.specs, *desired.absent}) if purge else []
     for name in (*desired.absent, *undeclared):
         data = host.remove_volumes and name in volumes
@@ -228,7 +238,7 @@ def _read_network(
 
 
 def _read_back(
-    spec: Spec, presence: Presence, volume: Volume | None, gate: InstanceState | None, host: Host
+    spec: Spec, presence: Presence, volume: Volume | None, gate: InstanceState | None, host: Host, ids: IdMap
 ) -> list[Check] | None:
     """Check a container past its gate against the kernel; None where there is none, whatever the engine says."""
     current = presence.current
@@ -237,7 +247,7 @@ def _read_back(
     reading = read_container(host.hierarchy, current.id)
     if reading is None or reading.init.pid != gate.pid:  # it has been started again since
         return None
-    return checks(spec, reading, volume, host.io_devices)
+    return checks(spec, reading, volume, host.io_devices, ids)
 
 
 def _kept_volumes(plans: Mapping[str, Plan], volumes: Mapping[str, Volume], removed: bool) -> list[str]:
@@ -252,8 +262,11 @@ def _admit(
     ground: Ground,
     overcommit: Overcommit,
     host: Host,
-) -> None:
-    """Refuse what the engine cannot do, and what does not fit beside all that stays on the host."""
+) -> IdMap:
+    """Refuse what the engine cannot do, and what does not fit beside all that stays on the host.
+
+    Returns the ids that containers have on it; where none is made or changed, nobody needs them.
+    """
     staying = [parse_spec(item.canonical) for name, item in stored.items() if name not in plans]
     declared = [plan.spec for plan in plans.values() if plan.spec is not None]
     specs = declared + staying
@@ -263,10 +276,12 @@ def _admit(
     check_capacity({spec.name: spec.limits for spec in specs}, ground, overcommit)
     changing = [(plan, plan.spec) for plan in plans.values() if plan.spec is not None and plan.differences]
     _check_agent([plan for plan, _ in changing], host)
-    if changing:
-        capabilities = host.backend.capabilities()
-        for _, spec in changing:
-            check_engine(spec, capabilities)
+    if not changing:
+        return IDENTITY
+    capabilities = host.backend.capabilities()
+    for _, spec in changing:
+        check_engine(spec, capabilities)
+    return capabilities.ids
 
 
 def _check_agent(changing: Sequence[Plan], host: Host) -> None:

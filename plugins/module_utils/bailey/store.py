@@ -11,11 +11,13 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .changes import Json
 from .errors import HostError
 from .exceptions import ROOT_UID
 from .host.files import read_text, sync_directory, write_atomic
+from .host.idmap import IDENTITY, IdMap, id_map_of
 
 VERSION = 1
 _ACCOUNT_FILES = {
@@ -28,12 +30,21 @@ _HOME = "/tmp"  # noqa: S108 - inside the container, where it is the one place t
 
 @dataclass(frozen=True)
 class StoredSpec:
-    """What was last declared for an instance, with the uid that it was given."""
+    """What was last declared for an instance, with the uid that it was given, and whose ids those of its container are.
+
+    The engine cannot change `ids` while there is a container, so that nobody has to ask it for them.
+    """
 
     name: str
     uid: int
     state: str
     canonical: Mapping[str, Json]
+    ids: IdMap = IDENTITY
+
+    @property
+    def host_uid(self) -> int:
+        """The host's number of its uid."""
+        return self.ids.to_host(self.uid)
 
 
 class SpecStore:
@@ -60,7 +71,7 @@ class SpecStore:
             content = json.loads(path.read_text())
             if content["version"] != VERSION:
                 raise HostError(f"{path}: version {content['version']!r} is not known; allowed: {VERSION}")
-            return StoredSpec(path.stem, int(content["uid"]), content["state"], content["spec"])
+            return _stored(path.stem, content)
         except (ValueError, KeyError, TypeError) as error:
             raise HostError(f"{path}: not a spec file ({error}); restore it, or remove it and run again") from error
 
@@ -72,6 +83,7 @@ class SpecStore:
             "uid": stored.uid,
             "state": stored.state,
             "spec": dict(stored.canonical),
+            **({"ids": stored.ids.as_text()} if stored.ids.remapped else {}),
         }
         text = json.dumps(content, indent=1, sort_keys=True) + "\n"
         write_atomic(self.specs / f"{stored.name}.json", text.encode(), mode=0o600)
@@ -101,3 +113,11 @@ class SpecStore:
                 write_atomic(path, text.encode(), mode=0o644)
             paths[f"/etc/{kind}"] = path
         return paths
+
+
+def _stored(name: str, content: Mapping[str, Any]) -> StoredSpec:
+    """Read a spec file's content. Raises ValueError, KeyError or TypeError where it is none."""
+    uid, ids = int(content["uid"]), id_map_of(content)
+    if not 0 <= uid < ids.size:
+        raise ValueError(f"uid {uid} is none of the {ids.size} of its container")
+    return StoredSpec(name, uid, content["state"], content["spec"], ids)

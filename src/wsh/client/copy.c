@@ -13,10 +13,12 @@
 #include <unistd.h>
 
 #include "client/instance.h"
+#include "client/peer.h"
 #include "client/session.h"
 #include "copy/receive.h"
 #include "copy/send.h"
 
+#define CONNECT_MS 10000
 #define WSH_COPY_PATH "/.bailey/wsh-copy"
 
 struct plan {
@@ -69,8 +71,26 @@ static int make_plan(struct plan *plan, const struct options *options, struct fa
     return name_source(plan, source ? source : options->source, failure);
 }
 
+/* What comes out belongs to the same users as inside: to those of the host that stand for them there. An owner can only
+ * be given by root. */
+static int find_owners(const struct plan *plan, const struct options *options, struct id_maps *owners,
+                       struct failure *failure)
+{
+    struct peer peer;
+    cleanup_close int control = -1;
+    if (!plan->comes_out || geteuid())
+        return 0;
+    control = peer_connect(options->run_directory, plan->instance, now_ms() + CONNECT_MS, failure);
+    int result = control < 0 ? control : peer_check(control, plan->instance, &peer, failure);
+    if (result < 0)
+        return result;
+    *owners = peer.maps;
+    return 0;
+}
+
 /* The process for this side's files. It ends when the pipe does. */
-static pid_t start_this_side(const struct plan *plan, int ends[2], struct failure *failure)
+static pid_t start_this_side(const struct plan *plan, const struct id_maps *owners, int ends[2],
+                             struct failure *failure)
 {
     pid_t pid = fork();
     if (pid < 0)
@@ -83,7 +103,7 @@ static pid_t start_this_side(const struct plan *plan, int ends[2], struct failur
     if (!plan->comes_out)
         _exit(copy_send(ends[1], plan->here));
     copy_receive_guard();
-    _exit(copy_receive(ends[0], plan->here, plan->name, geteuid() == 0));
+    _exit(copy_receive(ends[0], plan->here, plan->name, geteuid() ? NULL : owners));
 }
 
 static int wait_for(pid_t pid)
@@ -111,15 +131,16 @@ static int run_inside(const struct plan *plan, const struct options *options, in
 
 int copy_run(const struct options *options, struct failure *failure)
 {
+    static struct id_maps owners;
     struct plan plan;
     int ends[2];
-    if (make_plan(&plan, options, failure) < 0)
+    if (make_plan(&plan, options, failure) < 0 || find_owners(&plan, options, &owners, failure) < 0)
         return EXIT_SELF;
     if (pipe2(ends, O_CLOEXEC) < 0) {
         fail(failure, errno, "pipe");
         return EXIT_SELF;
     }
-    pid_t pid = start_this_side(&plan, ends, failure);
+    pid_t pid = start_this_side(&plan, &owners, ends, failure);
     if (pid < 0)
         return EXIT_SELF;
     int status = run_inside(&plan, options, ends, failure);

@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include "client/answer.h"
-#include "client/peer.h"
 
 #define START_MS 10000
 
@@ -37,7 +36,7 @@ int dial_connect(struct dial *dial, const struct options *options, uint16_t vers
     dial->control = peer_connect(options->run_directory, options->name, dial->deadline, failure);
     if (dial->control < 0)
         return dial->control;
-    int result = peer_check(dial->control, options->name, &dial->uid, &dial->gid, failure);
+    int result = peer_check(dial->control, options->name, &dial->peer, failure);
     if (result < 0)
         dial_close(dial);
     return result;

@@ -8,6 +8,7 @@
 
 #include <sys/types.h>
 
+#include "client/peer.h"
 #include "client/request.h"
 
 /* The newest version that this client speaks; it speaks the one before too. */
@@ -19,8 +20,7 @@ struct dial {
     const char *name; /* of the instance */
     int control;      /* the connection, non-blocking */
     int64_t deadline; /* for the session's start, in now_ms's time */
-    uid_t uid;        /* of wshd */
-    gid_t gid;
+    struct peer peer; /* wshd */
     uint16_t version;
     struct wire_reader reader;
     size_t count; /* of descriptors: 1, the terminal's master; or 3, ends of the command's stdin, stdout, stderr */

@@ -86,27 +86,68 @@ static int read_numbers(const char *status, const char *key, unsigned long *firs
     return count;
 }
 
-int peer_check(int socket, const char *name, uid_t *uid, gid_t *gid, struct failure *failure)
+/* Where a process's user namespace is our own, each id is its own number, whatever the files of maps say: the kernel
+ * shows the numbers of the namespace above in them. */
+static bool shares_ids(int pid)
 {
-    struct ucred peer;
+    char path[32], its[64], ours[64];
+    snprintf(path, sizeof path, "/proc/%d/ns/user", pid);
+    ssize_t length = readlink(path, its, sizeof its);
+    return length > 0 && readlink("/proc/self/ns/user", ours, sizeof ours) == length &&
+           !memcmp(its, ours, (size_t)length);
+}
+
+static int read_map(int pid, const char *kind, struct id_map *map)
+{
+    static char text[ID_MAP_TEXT];
+    char path[32];
+    snprintf(path, sizeof path, "/proc/%d/%s", pid, kind);
+    ssize_t length = read_file(path, text, sizeof text - 1);
+    if (length < 0)
+        return (int)length;
+    text[length] = 0;
+    return id_map_parse(map, text);
+}
+
+static int read_maps(int pid, struct id_maps *maps)
+{
+    if (shares_ids(pid) || access("/proc/self/uid_map", F_OK)) { /* or this kernel has no user namespaces */
+        id_map_same(&maps->uids);
+        id_map_same(&maps->gids);
+        return 0;
+    }
+    int result = read_map(pid, "uid_map", &maps->uids);
+    return result < 0 ? result : read_map(pid, "gid_map", &maps->gids);
+}
+
+/* The user and the group of a process, of which the host's numbers stand in its status. */
+static int read_user(const char *status, struct peer *peer)
+{
+    unsigned long uid = 0, gid = 0, last;
+    if (!read_numbers(status, "\nUid:", &uid, &last) || !read_numbers(status, "\nGid:", &gid, &last))
+        return -EPROTO;
+    bool known = id_to_inside(&peer->maps.uids, (uint32_t)uid, &peer->uid) &&
+                 id_to_inside(&peer->maps.gids, (uint32_t)gid, &peer->gid);
+    return known ? 0 : -EPROTO;
+}
+
+int peer_check(int socket, const char *name, struct peer *peer, struct failure *failure)
+{
+    struct ucred ends;
     char path[32], status[8192];
     unsigned long first = 0, last = 0;
-    if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &(socklen_t){sizeof peer}) < 0)
+    if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &ends, &(socklen_t){sizeof ends}) < 0)
         return fail(failure, errno, "%s: its control socket", name);
-    if (peer.pid <= 0)
+    if (ends.pid <= 0)
         return fail(failure, 0, "%s: its PID 1 is not visible from here; wsh runs on the host", name);
-    snprintf(path, sizeof path, "/proc/%d/status", (int)peer.pid);
+    snprintf(path, sizeof path, "/proc/%d/status", (int)ends.pid);
     ssize_t length = read_file(path, status, sizeof status - 1);
     if (length < 0)
         return fail(failure, 0, "%s: its PID 1 has just ended", name);
     status[length] = 0;
     if (read_numbers(status, "\nNSpid:", &first, &last) < 2 || last != 1)
         return fail(failure, 0, "%s: what listens at its control socket is not a container's PID 1", name);
-    if (!read_numbers(status, "\nUid:", &first, &last))
+    if (read_maps((int)ends.pid, &peer->maps) < 0 || read_user(status, peer) < 0)
         return fail(failure, 0, "%s: its user cannot be read", name);
-    *uid = (uid_t)first;
-    if (!read_numbers(status, "\nGid:", &first, &last))
-        return fail(failure, 0, "%s: its group cannot be read", name);
-    *gid = (gid_t)first;
     return 0;
 }

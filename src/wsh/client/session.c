@@ -12,12 +12,12 @@
 static bool is_own_user(const char *user, const struct dial *dial)
 {
     char *end;
-    if (user[0] < '0' || user[0] > '9' || strtoul(user, &end, 10) != dial->uid)
+    if (user[0] < '0' || user[0] > '9' || strtoul(user, &end, 10) != dial->peer.uid)
         return false;
     if (*end != ':')
         return !*end;
     const char *group = end + 1;
-    return group[0] >= '0' && group[0] <= '9' && strtoul(group, &end, 10) == dial->gid && !*end;
+    return group[0] >= '0' && group[0] <= '9' && strtoul(group, &end, 10) == dial->peer.gid && !*end;
 }
 
 /* A newer client speaks the version of an older wshd. */

@@ -20,7 +20,7 @@ int main(int count, char **arguments)
         return copy_send(STDOUT_FILENO, arguments[2]);
     if (count == 4 && !strcmp(arguments[1], "receive")) {
         copy_receive_guard();
-        return copy_receive(STDIN_FILENO, arguments[2], arguments[3], false);
+        return copy_receive(STDIN_FILENO, arguments[2], arguments[3], NULL);
     }
     die(EXIT_SELF, "usage: wsh-copy send PATH | receive PATH NAME");
 }

@@ -25,7 +25,7 @@ struct receiver {
     struct copy_reader reader;
     struct copy_entry entry; /* the one at hand */
     struct copy_path path;
-    bool keep_owner;
+    const struct id_maps *owners; /* NULL: it is ours */
     bool must_be_directory; /* the destination was written with a slash at its end */
     bool incomplete;
     size_t depth;
@@ -63,13 +63,13 @@ static int receive_file(struct receiver *receiver, int directory, const char *na
         making_drop(&making);
         return length;
     }
-    result = making_finish(&making, name, &receiver->entry.attributes, receiver->keep_owner);
+    result = making_finish(&making, name, &receiver->entry.attributes, receiver->owners != NULL);
     return result < 0 ? refuse(receiver, -result, "cannot be put in place") : 0;
 }
 
 static int receive_link(struct receiver *receiver, int directory, const char *name)
 {
-    int result = make_link(directory, name, &receiver->entry, receiver->keep_owner);
+    int result = make_link(directory, name, &receiver->entry, receiver->owners != NULL);
     return result < 0 ? refuse(receiver, -result, "the link cannot be made") : 0;
 }
 
@@ -91,7 +91,7 @@ static int enter_directory(struct receiver *receiver, int directory, const char 
 static int leave_directory(struct receiver *receiver)
 {
     struct level *level = &receiver->levels[--receiver->depth];
-    int result = level->made ? set_attributes(level->directory, &level->attributes, receiver->keep_owner) : 0;
+    int result = level->made ? set_attributes(level->directory, &level->attributes, receiver->owners != NULL) : 0;
     if (result < 0)
         return refuse(receiver, -result, "the directory's attributes cannot be set");
     close_descriptor(&level->directory);
@@ -116,10 +116,23 @@ static bool is_mark(const struct copy_entry *entry)
     return entry->type == COPY_LEAVE || entry->type == COPY_END || entry->type == COPY_ABORT;
 }
 
+/* Reads the next entry. Its owner is named as inside, and gets its number outside. */
+static int next_entry(struct receiver *receiver)
+{
+    const struct id_maps *owners = receiver->owners;
+    struct copy_attributes *attributes = &receiver->entry.attributes;
+    int result = copy_get_entry(&receiver->reader, &receiver->entry);
+    if (result < 0 || !owners || is_mark(&receiver->entry))
+        return result;
+    bool known = id_to_outside(&owners->uids, attributes->uid, &attributes->uid) &&
+                 id_to_outside(&owners->gids, attributes->gid, &attributes->gid);
+    return known ? 0 : -EPROTO;
+}
+
 static int receive_children(struct receiver *receiver)
 {
     while (receiver->depth) {
-        int result = copy_get_entry(&receiver->reader, &receiver->entry);
+        int result = next_entry(receiver);
         if (result < 0)
             return result;
         if (receiver->entry.type == COPY_LEAVE) {
@@ -156,7 +169,7 @@ static int receive_all(struct receiver *receiver, const struct target *target)
 {
     int result = copy_get_magic(&receiver->reader);
     if (!result)
-        result = copy_get_entry(&receiver->reader, &receiver->entry);
+        result = next_entry(receiver);
     if (!result && receiver->entry.type == COPY_ABORT)
         return -ECANCELED;
     if (!result)
@@ -180,12 +193,12 @@ static void say_stream_failure(const struct receiver *receiver, int error)
         copy_say(receiver->path.text, -error, "the copy cannot be read");
 }
 
-enum copy_result copy_receive(int descriptor, const char *destination, const char *name, bool keep_owner)
+enum copy_result copy_receive(int descriptor, const char *destination, const char *name, const struct id_maps *owners)
 {
     static struct receiver receiver; /* too large for a stack */
     struct target target;
     copy_reader_init(&receiver.reader, descriptor);
-    receiver.keep_owner = keep_owner;
+    receiver.owners = owners;
     receiver.incomplete = false;
     copy_path_leave(&receiver.path, 0);
     copy_path_enter(&receiver.path, destination);

@@ -82,12 +82,16 @@ static void check_tidy(const char *path)
     closedir(directory);
 }
 
+/* Owners are those that the stream names, but for whoever cannot give a file away. */
 static int receive(int stream, const char *destination, const char *name)
 {
+    static struct id_maps owners;
+    id_map_same(&owners.uids);
+    id_map_same(&owners.gids);
     int real = dup(STDERR_FILENO);
     CHECK(lseek(stream, 0, SEEK_SET) == 0);
     hear();
-    int result = copy_receive(stream, destination, name, geteuid() == 0);
+    int result = copy_receive(stream, destination, name, geteuid() ? NULL : &owners);
     take_said(real);
     close(stream);
     return result;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from bailey.agent.engine_threads import Care
 from bailey.agent.guard import Repairs
 from bailey.agent.ledger import Record
 from bailey.agent.metrics import Overview, render
@@ -89,6 +90,12 @@ def test_the_host() -> None:
     assert "bailey_engine_threads " not in page().replace("# TYPE bailey_engine_threads ", "").replace(
         "# HELP bailey_engine_threads ", ""
     )
+
+
+def test_care_for_the_engines_threads() -> None:
+    text = render(Overview("1.2", True, draining=False, repairs=None, care=Care(2000, True, 3)), [], Findings())
+    for line in ("bailey_engine_threads_max 2000", "bailey_engine_threads_over 1", "bailey_engine_restarts_total 3"):
+        assert f"\n{line}\n" in text
 
 
 def test_repairs_of_the_firewall() -> None:

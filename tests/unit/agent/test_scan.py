@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from bailey.agent.custody import Custody
 from bailey.agent.ledger import Record
+from bailey.agent.peer import Peer
 from bailey.agent.proof import Prover
 from bailey.agent.scan import Order, Outcome, Scans
 from bailey.agent.settings import Settings
@@ -296,7 +297,7 @@ class TestStopping:
         async def run(stage: Stage) -> None:
             record = await self.stop(stage)
             assert record.declared is not None
-            peer = type("Peer", (), {"uid": record.declared.uid})()
+            peer = Peer(7, -1, record.declared.uid, ONE)
             prover = Prover(stage.host)
             assert prover._obstacle(NAME, record.declared, peer) == REASON
             stage.supervisor.expect(record)

@@ -17,7 +17,7 @@ from bailey.agent import faults
 from bailey.agent.crash import KEPT, Crash, write_crash
 from bailey.agent.notify import notify, watchdog_interval
 from bailey.agent.peer import StrangerError, identified
-from bailey.agent.settings import Settings, parse_address, parse_settings
+from bailey.agent.settings import Settings, parse_address, parse_command, parse_settings
 from bailey.agent.sockets import UNKNOWN, bind_boot, bind_control, credentials, listener_of
 from bailey.errors import InvalidValueError
 from bailey.instance_state import LastExit
@@ -34,13 +34,35 @@ class TestSettings:
             [
                 *("--state-dir", "/s", "--run-dir", "/r", "--wsh-dir", "/w", "--storage-path", "/v"),
                 *("--docker-host", "unix:///d", "--metrics", "[::1]:9", "--engine-timeout", "7"),
-                *("--restart-limit", "2", "--sweep", "0.5"),
-                *("--scan-config", "/etc/scan.json"),
+                *("--restart-limit", "2", "--sweep", "0.5", "--engine-threads-max", "900"),
+                *("--engine-restart-command", '["restart", "the engine"]', "--scan-config", "/etc/scan.json"),
             ]
         )
         places = (Path("/s"), Path("/r"), Path("/w"), Path("/v"))
-        assert given == Settings(*places, "unix:///d", ("::1", 9), 7, 2, 0.5, scan_config=Path("/etc/scan.json"))
+        assert given == Settings(
+            *(*places, "unix:///d", ("::1", 9), 7, 2, 0.5),
+            engine_threads_max=900,
+            engine_restart_command=("restart", "the engine"),
+            scan_config=Path("/etc/scan.json"),
+        )
         assert given.host()["storage_path"] == "/v"
+
+    @pytest.mark.parametrize(
+        ("text", "words"),
+        [
+            ("", ()),
+            ("[]", ()),
+            ("sv restart '/a b'", ("sv", "restart", "/a b")),
+            (' ["sv", "restart", "/a b"]', ("sv", "restart", "/a b")),
+        ],
+    )
+    def test_a_command_is_words_or_a_list(self, text: str, words: tuple[str, ...]) -> None:
+        assert parse_command("--engine-restart-command", text) == words
+
+    @pytest.mark.parametrize("text", ["'", "[", '[""]', "[1]", '["a\\u0000"]', '["a", ["b"]]'])
+    def test_what_is_no_command_is_refused(self, text: str) -> None:
+        with pytest.raises(InvalidValueError, match=r"--engine-restart-command: .* JSON list"):
+            parse_command("--engine-restart-command", text)
 
     @pytest.mark.parametrize(
         "text", ["0.0.0.0:9464", "192.0.2.1:1", "localhost:9464", "127.0.0.1", ":9", "127.0.0.1:0", "127.0.0.1:x", ""]
@@ -50,7 +72,11 @@ class TestSettings:
             parse_address(text)
 
     @pytest.mark.parametrize(
-        "arguments", [("--sweep", "0"), ("--restart-limit", "0"), ("--engine-timeout", "x"), ("--sweep", "nan")]
+        "arguments",
+        [
+            *(("--sweep", "0"), ("--restart-limit", "0"), ("--engine-timeout", "x"), ("--sweep", "nan")),
+            *(("--engine-threads-max", "-1"), ("--engine-threads-max", "10001"), ("--engine-restart-command", "[")),
+        ],
     )
     def test_what_is_refused(self, arguments: tuple[str, str]) -> None:
         with pytest.raises(InvalidValueError, match=arguments[0]):

@@ -50,7 +50,8 @@ def test_the_kernels_paths_are_covered_by_the_platforms_own_list() -> None:
 
 def test_what_was_admitted_reaches_the_engine_and_root_has_a_filter_of_its_own() -> None:
     spec = parse_spec({**DECLARED, "user": 0, "devices": ["/dev/kvm"]})
-    host = container_config(Blueprint(spec, "web", 0, [], [], {}, [105, 44]), IMAGE)["HostConfig"]
+    host = container_config(Blueprint(spec, "web", 0, [], [], {}, [105, 44], ["/sys/fs/cgroup"]), IMAGE)["HostConfig"]
+    assert host["ReadonlyPaths"] == ["/sys/fs/cgroup"]
     assert host["Devices"] == [
         {"PathOnHost": "/dev/kvm", "PathInContainer": "/dev/kvm", "CgroupPermissions": "rw"},
     ]

@@ -29,6 +29,17 @@ def test_the_defaults_hold_what_the_platform_rests_on() -> None:
     assert options["storage-driver"] == "overlay2"
     assert options["runtimes"] == {"crun": {"path": "/usr/bin/crun"}}
     assert "bip" not in options
+    assert "userns-remap" not in options
+
+
+def test_ids_are_remapped_to_an_account_of_our_own() -> None:
+    assert composed(userns_remap=True)["userns-remap"] == "bailey-remap"
+
+
+def test_what_does_not_work_with_remapped_ids_is_refused() -> None:
+    assert composed(runtimes=["crun", "runsc"])["runtimes"]["runsc"]
+    with pytest.raises(InvalidValueError, match=r"docker_runtimes: 'runsc' .* runc or crun with docker_userns_remap"):
+        composed(runtimes=["crun", "runsc"], userns_remap=True)
 
 
 def test_equal_options_are_equal_bytes() -> None:
@@ -89,6 +100,7 @@ def test_a_wrong_value_is_refused_by_the_variables_name(setting: str, value: obj
     [
         ("live-restor", True, "one of the engine's options"),
         ("data-root", "/srv/docker", "set it by docker_data_root"),
+        ("userns-remap", "default", "set it by docker_userns_remap"),
         ("hosts", ["tcp://0.0.0.0:2375"], "the role itself decides"),
         ("debug", "yes", "true or false"),
         ("mtu", "1400", "a whole number"),
@@ -119,4 +131,5 @@ def test_addresses_are_written_as_they_are_meant() -> None:
 
 def test_an_option_is_named_by_what_an_operator_can_change() -> None:
     assert variable_of("data-root") == "docker_data_root"
+    assert variable_of("userns-remap") == "docker_userns_remap"
     assert variable_of("mtu") == "docker_daemon_options.mtu"

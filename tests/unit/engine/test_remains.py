@@ -91,6 +91,14 @@ def test_bridges_are_read_from_the_file_of_an_engine_that_does_not_run(tmp_path:
     assert remains.bridges_of(tmp_path) == ["br-0123456789ab", "docker0"]
 
 
+def test_bridges_of_every_range_of_ids_are_found(tmp_path: Path) -> None:
+    for root, name in ((tmp_path, "br-1"), (tmp_path / "1879048192.1879048192", "br-2"), (tmp_path / "a.b", "br-3")):
+        path = root / "network/files/local-kv.db"
+        path.parent.mkdir(parents=True)
+        path.write_text(f'"BridgeName":"{name}"')
+    assert remains.bridges_of(tmp_path) == ["br-1", "br-2", "docker0"]
+
+
 def test_the_former_configuration_comes_back(tmp_path: Path) -> None:
     places = Places(config=tmp_path / "etc/daemon.json")
     record = Record(("x",), {}, Found(config='{"debug": true}'))

@@ -231,6 +231,56 @@ def test_an_accepted_conflict_is_put_in_force_by_the_first_setting_there_is(host
     assert row(done, "user_namespaces").status == "enforced"
 
 
+@pytest.fixture
+def upstream(host: Path) -> Path:
+    """A kernel without the distributions' patches, under an engine that remaps ids."""
+    (host / "proc/sys/kernel/unprivileged_userns_clone").unlink()
+    put(host, "etc/docker/daemon.json", '{"userns-remap": "bailey-remap"}')
+    return host
+
+
+ACCEPTED = {"conflicts": ["user_namespaces"]}
+
+
+def test_an_engine_that_remaps_ids_keeps_its_user_namespaces_whatever_is_accepted(upstream: Path) -> None:
+    done = harden(ACCEPTED, check=False, root=upstream)
+    assert setting(upstream, "user/max_user_namespaces") == "1000"
+    assert "max_user_namespaces" not in Places(upstream).sysctls.read_text()
+    found = row(done, "user_namespaces")
+    assert (found.status, found.means[0].found) == ("conflicts-with", "1000")
+    assert found.reason.startswith("user.max_user_namespaces = 0 conflicts with docker_userns_remap")
+    with pytest.raises(UnsupportedError, match=r"required: 'user_namespaces' .* conflicts with docker_userns_remap"):
+        harden({**ACCEPTED, "required": ["user_namespaces"]}, check=True, root=upstream)
+
+
+def test_ordinary_users_lose_theirs_under_such_an_engine_too(host: Path) -> None:
+    put(host, "etc/docker/daemon.json", '{"userns-remap": "bailey-remap"}')
+    done = harden(ACCEPTED, check=False, root=host)
+    assert setting(host, "kernel/unprivileged_userns_clone") == "0"
+    assert row(done, "user_namespaces").status == "enforced"
+
+
+@pytest.mark.parametrize("text", ["{}", '{"userns-remap": ""}', "[]", None])
+def test_user_namespaces_are_shut_where_the_engine_makes_none(upstream: Path, text: str | None) -> None:
+    path = upstream / "etc/docker/daemon.json"
+    path.unlink() if text is None else path.write_text(text)
+    done = harden(ACCEPTED, check=False, root=upstream)
+    assert setting(upstream, "user/max_user_namespaces") == "0"
+    assert row(done, "user_namespaces").status == "enforced"
+
+
+@pytest.mark.parametrize("text", ['{"userns-remap": "default"}', '{"userns-remap": "default",}'])
+def test_they_are_opened_again_once_the_engine_needs_them(upstream: Path, text: str) -> None:
+    """Of a file that cannot be read the words count."""
+    path = upstream / "etc/docker/daemon.json"
+    path.unlink()
+    harden(ACCEPTED, check=False, root=upstream)
+    path.write_text(text)
+    assert paths(harden(ACCEPTED, check=True, root=upstream))[0] == "user.max_user_namespaces"
+    harden(ACCEPTED, check=False, root=upstream)
+    assert setting(upstream, "user/max_user_namespaces") == "1000"
+
+
 def test_the_end_of_module_loading_comes_last_and_not_at_boot(host: Path) -> None:
     kernel = Stubborn(host)
     harden({"conflicts": ["module_loading"]}, check=False, root=host, kernel=kernel)

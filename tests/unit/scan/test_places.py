@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from bailey.host.idmap import IDENTITY, IdMap
 from bailey.scan import look, places
 from bailey.scan.places import Place, Walk, open_places, walk
 
+from tests.unit.samples import REMAPPED
 from tests.unit.scan.stage import EICAR, Stage
 
 SHELL = b"<?php @eval(base64_decode($_POST['x'])); ?>"
@@ -47,6 +49,26 @@ class TestSetuid:
         assert (finding.rule, finding.path, finding.pid) == ("setuid-file", "/data/bin/become", None)
         assert f"(mode {mode:04o})" in finding.detail
         assert len(finding.sha256) == 64
+
+    @pytest.mark.parametrize(
+        ("ids", "words"),
+        [
+            (IDENTITY, f"uid {REMAPPED.base} "),
+            (REMAPPED, f"uid 0 (host {REMAPPED.base}) "),
+            (None, f"uid {REMAPPED.base} of the host "),
+        ],
+    )
+    def test_whose_it_is_is_told_as_inside(
+        self, stage: Stage, volume: Path, monkeypatch: pytest.MonkeyPatch, ids: IdMap | None, words: str
+    ) -> None:
+        path = put(volume / "become")
+        os.chown(path, REMAPPED.base, REMAPPED.base)
+        path.chmod(0o4755)
+        opened = lambda *_: [Place("/data", os.open(volume, os.O_RDONLY | os.O_DIRECTORY), ids)]  # noqa: E731
+        monkeypatch.setattr(look, "open_places", opened)
+        stage.only(setuid_file="report")
+        stage.scan()
+        assert [item.detail for item in stage.found] == [f"it runs as {words}(mode 4755)"]
 
     def test_capabilities(self, stage: Stage, volume: Path) -> None:
         os.setxattr(put(volume / "become", mode=0o755), "security.capability", CAPABILITY)

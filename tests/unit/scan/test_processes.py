@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import stat
 import subprocess
@@ -209,7 +210,7 @@ class TestActions:
         assert content["sha256"] == finding.sha256
         assert content["count"] == 1
         kept = content["process"]
-        assert (kept["pid"], kept["uid"]) == (process.pid, 0)
+        assert (kept["pid"], kept["uid"], kept["host_uid"]) == (process.pid, os.getuid(), os.getuid())
         assert kept["command_line"] == [str(stage.root / "gone"), "600"]
         assert abs(kept["started"] - path.stat().st_mtime) < 60
         assert kept["parents"][0]["name"].startswith("pytest")

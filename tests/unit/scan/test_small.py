@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from bailey.errors import HostError, InvalidValueError
 from bailey.host.cgroup import Hierarchy
+from bailey.host.idmap import IDENTITY, IdMap
 from bailey.instance_state import OPEN, WAITING, InstanceState, write_state
 from bailey.scan import evidence, memory
 from bailey.scan.budget import Budget
@@ -128,6 +129,19 @@ class TestEvidence:
             time.sleep(0.01)
         names = sorted(path.name.rpartition("-")[0] for path in (tmp_path / "findings").iterdir())
         assert names == ["ada-web", NAME, NAME, NAME]
+
+    @pytest.mark.parametrize(
+        ("ids", "inside"),
+        [(IDENTITY, os.getuid()), (IdMap(os.getuid(), 9), 0), (IdMap(1 << 30, 9), None), (None, None)],
+    )
+    def test_a_process_is_told_by_its_uid_on_both_sides(
+        self, monkeypatch: pytest.MonkeyPatch, ids: IdMap | None, inside: int | None
+    ) -> None:
+        monkeypatch.setattr(evidence, "read_id_map", lambda _pid, _proc: ids)
+        process = read_process(os.getpid())
+        assert process is not None
+        told = evidence.describe(process)
+        assert (told["uid"], told["host_uid"]) == (inside, os.getuid())
 
     def test_where_nothing_can_be_kept_it_is_said(self, tmp_path: Path) -> None:
         (tmp_path / "findings").touch()

@@ -22,6 +22,7 @@ from ..spec import BRIDGE
 from . import notify
 from .api import Answer, Api, Session
 from .custody import Custody
+from .engine_threads import EngineKeeper
 from .gate import Gate
 from .guard import Guard
 from .hands import Hands
@@ -65,6 +66,8 @@ class Agent:
         self._health = Health(self._ledger, host.files, workers, self._supervisor.restart)
         engine_socket = Path(settings.docker_host.removeprefix("unix://"))
         self._sweep = Sweep(self._ledger, self._prover, workers, engine_socket)
+        threads, command = settings.engine_threads_max, settings.engine_restart_command
+        self._keeper = EngineKeeper(threads, command, host.backend, workers, settings.run_dir, self._engine_is_needed)
         self._api = Api(self._make_session)
         self._metrics = MetricsServer(self._page)
         self._memory = MemoryWatch(host.hierarchy)
@@ -178,6 +181,14 @@ class Agent:
         else:
             self._well = looked
 
+    def _engine_is_needed(self) -> bool:
+        """Say whether anybody is in the middle of something that the engine does."""
+        return any(record.holds or record.acting or record.lock.locked() for record in self._ledger)
+
+    async def _tend_engine(self) -> None:
+        engine = self._sweep.findings.engine
+        await self._keeper.tend(None if engine is None else engine.threads)
+
     async def _serve_metrics(self) -> None:
         """Have metrics served as soon as their address is free: no gate depends on them."""
         address, said = self._settings.metrics, ""
@@ -192,7 +203,7 @@ class Agent:
 
     async def _sweep_on(self) -> None:
         while True:
-            for part in (self._tend_network, self._sweep.run):
+            for part in (self._tend_network, self._sweep.run, self._tend_engine):
                 try:
                     await part()
                 except Exception:
@@ -203,6 +214,7 @@ class Agent:
 
     def close(self) -> None:
         """Let go of everything, and leave every tenant and its control socket as it is."""
+        self._keeper.close()
         self._api.close()
         self._metrics.close()
         self._health.close()
@@ -227,7 +239,8 @@ class Agent:
 
     def _page(self) -> str:
         repairs = None if self._guard is None else self._guard.repairs
-        overview = Overview(VERSION, self._listener.engine_up, self._supervisor.draining, repairs, self._scans.counts)
+        parts = repairs, self._keeper.care, self._scans.counts
+        overview = Overview(VERSION, self._listener.engine_up, self._supervisor.draining, *parts)
         return render(overview, self._ledger, self._sweep.findings)
 
 

@@ -54,7 +54,7 @@ class Gate:
         self._ledger = ledger
         self._prover = prover
         self._workers = workers
-        self._listeners: dict[str, tuple[socket.socket, int]] = {}  # with the uid that each is for
+        self._listeners: dict[str, tuple[socket.socket, int]] = {}  # with the host's uid that each is for
         self._knocking: dict[str, set[asyncio.Task[None]]] = {}
         self._said: dict[str, tuple[str, float]] = {}
 
@@ -80,7 +80,7 @@ class Gate:
         """Have an instance's boot socket there, unless its gate has opened. Raises OSError where that cannot be."""
         if record.declared is None:
             return
-        uid = record.declared.uid
+        uid = record.declared.host_uid
         path = self._files.boot_socket(record.name)
         held = self._listeners.get(record.name)
         if held is not None and held[1] == uid and _is_at(held[0], path):

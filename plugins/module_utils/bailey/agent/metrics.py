@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..instance_state import HEALTH_NONE, HEALTH_STARTING, HEALTHY, OPEN, STATUSES, UNHEALTHY
+from .engine_threads import Care
 from .guard import Repairs
 from .ledger import Record
 from .scan import Counts
@@ -30,6 +31,7 @@ class Overview:
     engine_up: bool
     draining: bool
     repairs: Repairs | None
+    care: Care = field(default_factory=Care)  # for the engine's threads
     scan: Counts | None = None
 
 
@@ -81,6 +83,15 @@ def _of_the_host(overview: Overview, findings: Findings) -> Iterator[Family]:
     resident: list[Sample] = [] if engine is None else [({}, engine.resident)]
     yield "bailey_engine_threads", "gauge", "Threads of the container engine.", threads
     yield "bailey_engine_resident_bytes", "gauge", "Memory of the container engine.", resident
+    yield from _of_care(overview.care)
+
+
+def _of_care(care: Care) -> Iterator[Family]:
+    most = "Threads above which the container engine is restarted; 0 for none."
+    yield "bailey_engine_threads_max", "gauge", most, [({}, care.maximum)]
+    over = "Whether it has had more of them for several sweeps."
+    yield "bailey_engine_threads_over", "gauge", over, [({}, care.over)]
+    yield "bailey_engine_restarts_total", "counter", "How often it was restarted for that.", [({}, care.restarts)]
 
 
 def _of_scans(counts: Counts | None) -> Iterator[Family]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from ..errors import HostError
 from ..host.cgroup import container_of
+from ..host.idmap import IDENTITY, IdMap, read_id_map
 from ..host.proc import read_process
 
 
@@ -20,12 +21,16 @@ class StrangerError(HostError):
 
 @dataclass(frozen=True)
 class Peer:
-    """PID 1 of a container: its number on the host, a descriptor that stands for this very process, its uid."""
+    """PID 1 of a container: its number on the host, a descriptor that stands for this very process, its uid there.
+
+    `ids` is the mapping that it lives in, None where that is none that this platform makes.
+    """
 
     pid: int
     pidfd: int
     uid: int
     container: str
+    ids: IdMap | None = IDENTITY
 
     @property
     def alive(self) -> bool:
@@ -55,14 +60,14 @@ def identified(pid: int) -> Iterator[Peer]:
 
 
 def _identify(pid: int, descriptor: int) -> Peer:
-    process, container = read_process(pid), container_of(pid)
+    process, container, ids = read_process(pid), container_of(pid), read_id_map(pid)
     if process is None:
         raise StrangerError(f"process {pid} has ended")
     if process.namespace_pid != 1:
         raise StrangerError(f"process {pid} is number {process.namespace_pid} of its container, not 1")
     if container is None:
         raise StrangerError(f"process {pid} is in no container")
-    peer = Peer(pid, descriptor, process.uid, container)
+    peer = Peer(pid, descriptor, process.uid, container, ids)
     if not peer.alive:  # the files that were read may have been another's
         raise StrangerError(f"process {pid} has ended")
     return peer

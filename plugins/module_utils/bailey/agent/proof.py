@@ -10,6 +10,7 @@ from ..carry import Host
 from ..enforcement import Check, Reading, checks, describe, failing, read_container
 from ..errors import BaileyError
 from ..host.files import read_text
+from ..host.idmap import IdMap, describe_process
 from ..host.quota import Volume, open_quota
 from ..spec import BRIDGE, STARTED, Spec, parse_spec
 from ..store import StoredSpec
@@ -54,7 +55,8 @@ class Prover:
             group = self.host.hierarchy.find(peer.container)
             if reading is None or group is None or reading.init.pid != peer.pid:
                 return Proof(f"what the kernel holds for container {peer.container[:12]} cannot be read")
-            broken = failing([*checks(spec, reading, volume, self.host.io_devices), *self._join(spec, peer)])
+            results = checks(spec, reading, volume, self.host.io_devices, stored.ids)
+            broken = failing([*results, *self._join(spec, peer)])
             if broken:
                 return Proof(f"the kernel does not hold what was declared: {describe(broken)}")
             return Proof("", spec, group.oom_counter)
@@ -70,8 +72,8 @@ class Prover:
             return DECLARED_STOPPED
         if condemned := read_text(self.host.files.condemned_file(name)):
             return condemned
-        if peer.uid != stored.uid:
-            return f"it runs as uid {peer.uid}, not {stored.uid}"
+        if peer.uid != stored.host_uid or not stored.ids.same(peer.ids):
+            return f"it runs as uid {describe_process(peer.ids, peer.uid)}, not {stored.ids.describe(stored.uid)}"
         return ""
 
     def _apply(self, spec: Spec) -> Volume | None:
@@ -105,12 +107,13 @@ class Prover:
         self.host.quota, self.host.io_devices = fresh, () if device is None else (device,)
         return True
 
-    def look(self, spec: Spec, container: str, volume: Volume | None) -> tuple[Reading, list[Check]] | None:
+    def look(self, spec: Spec, container: str, volume: Volume | None, ids: IdMap) -> tuple[Reading, list[Check]] | None:
         """Read a running container back without changing anything; None where it does not run."""
         reading = read_container(self.host.hierarchy, container)
         if reading is None:
             return None
-        return reading, [*checks(spec, reading, volume, self.host.io_devices), *self.network_checks(spec)]
+        results = checks(spec, reading, volume, self.host.io_devices, ids)
+        return reading, [*results, *self.network_checks(spec)]
 
     def network_checks(self, spec: Spec) -> list[Check]:
         """Read the network of a running instance back without changing anything."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
+import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 
 from ..errors import InvalidValueError
 from ..units import parse_count
+from .engine_threads import THREADS_ALLOWED
 
 _ADDRESS_ALLOWED = "an address of loopback and a port, such as 127.0.0.1:9464"
 
@@ -30,6 +33,8 @@ class Settings:
     sweep: float = 30.0
     network_config: Path | None = None
     remove_network: bool = False
+    engine_threads_max: int = 0
+    engine_restart_command: tuple[str, ...] = ()
     scan_config: Path | None = None
 
     def host(self) -> dict[str, Any]:
@@ -64,6 +69,10 @@ def parse_settings(arguments: Sequence[str]) -> Settings:
     parser.add_argument("--sweep", type=float, default=default.sweep, help="seconds between two looks at all limits")
     parser.add_argument("--network-config", type=Path, help="what the host's network is; none connects no instance")
     parser.add_argument("--remove-network", action="store_true", help="take away what was made of it, and end")
+    parser.add_argument(
+        "--engine-threads-max", default=default.engine_threads_max, help="above it the engine is restarted; 0 does not"
+    )
+    parser.add_argument("--engine-restart-command", default="", help="what restarts it: words, or a list in JSON")
     parser.add_argument("--scan-config", default="", help="what is scanned for; where not given nothing is")
     given = parser.parse_args(arguments)
     if not 0.1 <= given.sweep <= 3600:
@@ -80,8 +89,21 @@ def parse_settings(arguments: Sequence[str]) -> Settings:
         given.sweep,
         given.network_config,
         given.remove_network,
+        parse_count("--engine-threads-max", given.engine_threads_max, 0, THREADS_ALLOWED),
+        parse_command("--engine-restart-command", given.engine_restart_command),
         Path(given.scan_config) if given.scan_config else None,
     )
+
+
+def parse_command(option: str, text: str) -> tuple[str, ...]:
+    """Read a command line, as a list in JSON or as words for a shell to split; nothing is no command."""
+    try:
+        words: object = json.loads(text) if text.lstrip().startswith("[") else shlex.split(text)
+    except ValueError:
+        words = None
+    if not isinstance(words, list) or not all(isinstance(word, str) and word and "\0" not in word for word in words):
+        raise InvalidValueError(option, text, "words, or a JSON list of strings, such as systemctl restart docker")
+    return tuple(words)
 
 
 def parse_address(text: str) -> tuple[str, int]:

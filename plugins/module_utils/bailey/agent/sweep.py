@@ -9,6 +9,7 @@ from pathlib import Path
 from ..enforcement import describe, failing
 from ..errors import BaileyError
 from ..host.cgroup import Usage
+from ..host.idmap import IDENTITY
 from ..host.proc import PROC, read_of_process
 from ..host.processes import pids, program_of
 from ..host.quota import Volume
@@ -84,8 +85,9 @@ class Sweep:
         spec, container = record.spec, record.state.container
         if spec is None:
             return
+        ids = IDENTITY if record.declared is None else record.declared.ids
         try:
-            found = await self._workers.kernel(self._prover.look, spec, container, volume)
+            found = await self._workers.kernel(self._prover.look, spec, container, volume, ids)
         except (BaileyError, OSError) as error:
             LOG.warning("%s: its limits cannot be read: %s", record.name, error)
             return

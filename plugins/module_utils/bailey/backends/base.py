@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from ..confinement import READ_ONLY
+from ..host.idmap import IDENTITY, IdMap
 from ..limits import Limits, LogLimit
 from ..rlimits import Rlimit
 from ..spec import Spec
@@ -24,6 +26,7 @@ class Capabilities:
     limits_swap: bool
     rlimits: frozenset[str]  # the resource limits that it can set
     rlimit_ceiling: Mapping[str, Rlimit]  # hard limits that it cannot raise on this host; empty: it can
+    ids: IdMap = IDENTITY  # of containers, on the host
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class Blueprint:
     io_devices: Sequence[str]  # block devices, as paths, that the I/O rates apply to
     labels: Mapping[str, str]
     groups: Sequence[int] = ()  # beside the uid's own, for what was admitted as an exception
+    read_only: Sequence[str] = READ_ONLY  # of what the kernel shows, as paths inside
 
 
 class Happening(Enum):
@@ -131,6 +135,10 @@ class Backend(ABC):
     @abstractmethod
     def capabilities(self) -> Capabilities:
         """Return what this engine can do here."""
+
+    @abstractmethod
+    def survives_restart(self) -> bool:
+        """Say whether the engine's containers go on while it is restarted."""
 
     @abstractmethod
     def has_image(self, reference: str) -> bool:

@@ -20,6 +20,7 @@ from ..spec import Spec
 from . import docker_events
 from .base import Backend, Blueprint, Capabilities, Container, Ended, EventStream
 from .docker_config import NO_RESTART, ImageProgram, check_image_volumes, container_config, living_limits
+from .docker_ids import engine_ids
 from .engine_api import EngineApi
 
 CLIENT_CONFIG = Path("/root/.docker/config.json")
@@ -52,7 +53,12 @@ class DockerBackend(Backend):
             limits_swap=bool(info["SwapLimit"]) or not proc.read_meminfo().get("SwapTotal"),
             rlimits=_RLIMITS,
             rlimit_ceiling=_rlimit_ceiling(),
+            ids=engine_ids(info),
         )
+
+    def survives_restart(self) -> bool:
+        """Say whether live-restore is on, by the daemon's own account."""
+        return bool(self._api.get("/info").get("LiveRestoreEnabled"))
 
     def has_image(self, reference: str) -> bool:
         """Say whether an image is on the host."""

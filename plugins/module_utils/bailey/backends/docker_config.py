@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from .. import seccomp
-from ..confinement import READ_ONLY, masked_paths
+from ..confinement import masked_paths
 from ..errors import InvalidValueError
 from ..exceptions import ROOT_UID
 from ..limits import IoRates, Limits
@@ -93,7 +93,7 @@ def _host_config(blueprint: Blueprint) -> dict[str, Any]:
         "Devices": [{"PathOnHost": path, "PathInContainer": path, "CgroupPermissions": "rw"} for path in spec.devices],
         "Init": False,
         "MaskedPaths": list(masked_paths()),
-        "ReadonlyPaths": list(READ_ONLY),
+        "ReadonlyPaths": list(blueprint.read_only),
         "IpcMode": "private",
         "ShmSize": limits.shm_size,
         "Tmpfs": {

@@ -17,9 +17,12 @@ from typing import Any
 from ..errors import HostError
 from ..host.files import read_text, write_atomic
 from ..host.processes import argv_of, in_our_namespace, parent_of, pids, program_of
-from .config import BOUND_TO_CONTAINERS, BOUND_TO_RUNNING, Options, render, variable_of
+from ..host.subids import SUBGID, SUBUID
+from .config import BOUND_TO_CONTAINERS, BOUND_TO_RUNNING, Options, render, shown, variable_of
 
 _VERSION = 1
+# An engine that remaps ids keeps everything of a range in a directory of that range's first uid and gid.
+_REMAPPED_ROOT = re.compile(r"[0-9]+\.[0-9]+")
 # What the distribution's own unit passes to dockerd.
 _UNITS_FLAGS = (r"--host=fd://", r"--containerd=/run/containerd/containerd\.sock")
 # Flags without a value of their own; the next word after any other one is its value.
@@ -48,6 +51,10 @@ class Places:
     exec_root: Path = Path("/run/docker")
     pid_file: Path = Path("/run/docker.pid")
     socket: Path = Path("/run/docker.sock")
+    subuid: Path = SUBUID
+    subgid: Path = SUBGID
+    passwd: Path = Path("/etc/passwd")
+    group: Path = Path("/etc/group")
     containerd: tuple[Path, ...] = (Path("/run/containerd"), Path("/var/lib/containerd"), Path("/opt/containerd"))
 
     def made_by_the_engine(self, data_root: Path) -> tuple[Path, ...]:
@@ -204,10 +211,16 @@ def _is_supervised(pid: int) -> bool:
     return "/docker.service" in cgroups or argv_of(parent_of(pid)) == ["runsv", "docker"]
 
 
+def remapped_roots(data_root: Path) -> list[Path]:
+    """Return the directories of an engine that has remapped ids, one for each range."""
+    return sorted(path for path in data_root.glob("*.*") if _REMAPPED_ROOT.fullmatch(path.name) and path.is_dir())
+
+
 def read_containers(data_root: Path) -> list[Container]:
-    """Return the containers below a data root, whether or not an engine runs."""
+    """Return the containers below a data root, whether or not an engine runs, and of whichever range of ids."""
     found = []
-    for path in sorted(data_root.glob("containers/*/config.v2.json")):
+    roots = [data_root, *remapped_roots(data_root)]
+    for path in sorted(path for root in roots for path in root.glob("containers/*/config.v2.json")):
         try:
             raw = json.loads(path.read_text())
             found.append(Container(str(raw["Name"]).lstrip("/"), bool(raw["State"]["Running"])))
@@ -286,7 +299,7 @@ def check_changes(record: Record | None, options: Options) -> None:
     ):
         changed = sorted(key for key in keys if record.options.get(key) != options.get(key))
         if changed and bound:
-            before, after = record.options.get(changed[0]), options.get(changed[0])
+            before, after = (shown(changed[0], given.get(changed[0])) for given in (record.options, options))
             raise HostError(
                 f"{variable_of(changed[0])}: it cannot change from {before!r} to {after!r} while containers {state}"
                 f" ({_names(bound)}): remove them first"

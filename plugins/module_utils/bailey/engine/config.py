@@ -37,6 +37,12 @@ FIXED: Options = {
     "userland-proxy": False,  # one process a published port, and the client's address would be lost
 }
 
+# The account whose range of /etc/subuid and /etc/subgid containers' ids are with docker_userns_remap.
+REMAP_ACCOUNT = "bailey-remap"
+REMAP = "userns-remap"
+# Runtimes that are known to give containers a user namespace whose ids the kernel shows.
+_REMAPPING_RUNTIMES = ("runc", "crun")
+
 # Where the role itself looks for the engine, and rules that teardown must find again.
 _RESERVED = ("bridge", "containerd", "exec-root", "hosts", "iptables", "pidfile")
 
@@ -52,6 +58,7 @@ _OF_VARIABLES = {
     "log-opts": "docker_log_max_size and docker_log_max_files",
     "runtimes": "docker_runtimes",
     "storage-driver": "docker_storage_driver",
+    REMAP: "docker_userns_remap",
 }
 
 _BOOLEANS = """debug experimental init ip-forward ip-masq ip6tables ipv6 raw-logs selinux-enabled tls
@@ -60,7 +67,7 @@ _NUMBERS = """max-concurrent-downloads max-concurrent-uploads max-download-attem
     network-control-plane-mtu oom-score-adjust shutdown-timeout"""
 _STRINGS = """cgroup-parent default-cgroupns-mode default-gateway default-gateway-v6 default-ipc-mode
     default-shm-size fixed-cidr fixed-cidr-v6 group init-path ip metrics-addr seccomp-profile tlscacert
-    tlscert tlskey userns-remap"""
+    tlscert tlskey"""
 _LISTS = """authorization-plugins dns dns-opts dns-search exec-opts labels node-generic-resources
     registry-mirrors storage-opts"""
 
@@ -76,7 +83,7 @@ _KINDS: Mapping[str, tuple[str, Callable[[object], bool]]] = {
 
 # Options that a running engine cannot change under the containers it has: their data would be out
 # of its sight, or live-restore would keep the old network as it was and only log that it did.
-BOUND_TO_CONTAINERS = frozenset({"data-root", "storage-driver", "userns-remap"})
+BOUND_TO_CONTAINERS = frozenset({"data-root", "storage-driver", REMAP})
 BOUND_TO_RUNNING = frozenset(
     {"bip", "default-gateway", "default-gateway-v6", "fixed-cidr", "fixed-cidr-v6", "icc", "ip", "ip-masq"}
     | {"ipv6", "mtu", "userland-proxy"}
@@ -97,6 +104,7 @@ class EngineSettings:
     default_ulimits: Mapping[str, object] = field(default_factory=dict)
     runtimes: Sequence[str] = ("crun",)
     default_runtime: str = "runc"
+    userns_remap: bool = False
     daemon_options: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -118,12 +126,19 @@ def compose(settings: EngineSettings, ceilings: Mapping[str, int]) -> Options:
         options["default-address-pools"] = [
             _pool(number, pool) for number, pool in enumerate(settings.default_address_pools)
         ]
+    if settings.userns_remap:
+        options[REMAP] = _remap(settings)
     return {**options, **_extra(settings.daemon_options)}
 
 
 def render(options: Options) -> str:
     """Write options the one way that this file is ever written, so that equal options are equal bytes."""
     return json.dumps(options, indent=2, sort_keys=True) + "\n"
+
+
+def shown(key: str, value: Json) -> Json:
+    """Return an option's value as the role's variable has it."""
+    return value is not None if key == REMAP and value in (None, REMAP_ACCOUNT) else value
 
 
 def variable_of(key: str) -> str:
@@ -152,6 +167,14 @@ def _log_options(settings: EngineSettings) -> Json:
 
 def _runtimes(names: Sequence[str]) -> Json:
     return {name: {"path": RUNTIMES[_one_of("runtimes", name, tuple(RUNTIMES))]} for name in names}
+
+
+def _remap(settings: EngineSettings) -> str:
+    for name in settings.runtimes:
+        if name not in _REMAPPING_RUNTIMES:
+            allowed = f"{' or '.join(_REMAPPING_RUNTIMES)} with {PREFIX}userns_remap: true"
+            raise InvalidValueError(f"{PREFIX}runtimes", name, allowed)
+    return REMAP_ACCOUNT
 
 
 def _bridge_address(value: str) -> str:

@@ -9,7 +9,7 @@ import re
 import shlex
 import shutil
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ..changes import Differences
@@ -19,7 +19,8 @@ from ..host.files import read_text, write_atomic
 from ..host.mounts import read_mounts
 from ..host.processes import argv_of, in_our_namespace, parent_of, pids, program_of
 from ..host.runit import remove_if_empty, wait_for
-from .claim import Places, Record
+from . import userns
+from .claim import Places, Record, remapped_roots
 from .kernel import engines_of_this_network, restore_kernel_settings, shares_chains
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -41,13 +42,14 @@ def remove_remains(places: Places, record: Record) -> Differences:
     alone = not engines_of_this_network()
     _end_processes(found)
     bridges = bridges_of(data_root)
-    _unmount(places, data_root if ours else data_root / "containers", found)
+    doomed = [data_root] if ours else [root for root in (userns.own_root(places, data_root),) if root is not None]
+    _unmount([places.exec_root, *doomed, data_root / "containers"], found)
     _remove_rules(bridges, alone=not shares_chains(), found=found)
     _remove_links(bridges, found)
     if alone:
         for name, before, after in restore_kernel_settings(record.found.kernel):
             found.add(name, before, after)
-    _remove_files(places, record, data_root if ours else None, alone=alone, found=found)
+    _remove_files(places, record, doomed, alone=alone, found=found)
     return found
 
 
@@ -66,11 +68,8 @@ def restore_config(places: Places, record: Record) -> Differences:
 
 def bridges_of(data_root: Path) -> list[str]:
     """Return the bridges of an engine that need not run, from the file in which it keeps its networks."""
-    path = data_root / "network/files/local-kv.db"
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        raw = b""
+    paths = [root / "network/files/local-kv.db" for root in (data_root, *remapped_roots(data_root))]
+    raw = b"".join(path.read_bytes() for path in paths if path.exists())
     names = {match.decode() for match in re.findall(rb'"BridgeName":"([A-Za-z0-9_.-]{1,15})"', raw)}
     return sorted(names | {"docker0"})
 
@@ -191,19 +190,18 @@ def _kill(pid: int) -> None:
     wait_for(lambda: not argv_of(pid), 10.0, f"process {pid} does not end on SIGKILL")
 
 
-def _unmount(places: Places, data_root: Path, found: Differences) -> None:
-    roots = (data_root, places.exec_root)
+def _unmount(roots: Sequence[Path], found: Differences) -> None:
     points = [mount.point for mount in read_mounts() if any(mount.point.is_relative_to(root) for root in roots)]
     for point in reversed(points):  # later mounts first: they may lie inside earlier ones
         run(["umount", "--lazy", str(point)])
         found.add(f"mount {point}", "present", "absent")
 
 
-def _remove_files(places: Places, record: Record, data_root: Path | None, *, alone: bool, found: Differences) -> None:
+def _remove_files(places: Places, record: Record, data: Sequence[Path], *, alone: bool, found: Differences) -> None:
     before = set(record.found.paths)
     shared = [places.key, *places.containerd]
     doomed = [places.pid_file, places.socket, *_inside(places.exec_root, alone=alone)]
-    doomed += [data_root] if data_root else []
+    doomed += data
     # The distribution's containerd uses its directories as long as it runs.
     doomed += [path for path in shared if alone and not record.found.containerd_running and str(path) not in before]
     for path in doomed:

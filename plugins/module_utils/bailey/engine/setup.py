@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from ..changes import Differences
 from ..errors import CommandError, HostError
@@ -14,6 +15,7 @@ from ..host.ceilings import has_systemd, read_ceilings
 from ..host.command import run
 from ..host.files import read_text, write_atomic
 from ..host.runit import remove_if_empty
+from . import userns
 from .claim import (
     DEFAULT_PLACES,
     Found,
@@ -26,13 +28,18 @@ from .claim import (
     next_record,
     read_containers,
     read_record,
+    remapped_roots,
     write_record,
 )
-from .config import EngineSettings, Options, compose, render
+from .config import REMAP, EngineSettings, Options, compose, render
 from .kernel import check_host, check_socket_is_free, containerd_runs, read_kernel_settings
 from .remains import check_no_engine, remove_remains, restore_config
 
 _NOBODY = "65534"
+_IMAGES_APART = (
+    "docker_userns_remap: the engine keeps images of each range of ids apart, so that they are built or pulled again."
+    " The former ones stay in docker_data_root until they are used again or the engine is removed"
+)
 _NEEDS_ROOT = "needs to be started with root"
 
 
@@ -45,6 +52,13 @@ class Applied:
     previous: str | None = None  # the text of the daemon.json that was replaced
     found: Found | None = None  # None where Bailey has no record of an engine here
     warnings: list[str] = field(default_factory=list)
+
+
+class _Before(NamedTuple):
+    """Whose the engine is, and whether it runs."""
+
+    record: Record | None
+    engine: RunningEngine | None
 
 
 def configure(settings: EngineSettings, *, adopt: bool, check: bool, places: Places = DEFAULT_PLACES) -> Applied:
@@ -61,14 +75,27 @@ def configure(settings: EngineSettings, *, adopt: bool, check: bool, places: Pla
     check_changes(record, options)
     if engine is None and not systemd:
         check_socket_is_free(places.socket)
-    text = render(options)
-    check_by_engine(text)
-    return _write(options, record, engine, check=check, places=places)
+    ids = _arrange_ids(options, check=check, places=places)
+    check_by_engine(render(options))
+    applied = _write(options, ids, _Before(record, engine), check=check, places=places)
+    if record is not None and record.options.get(REMAP) != options.get(REMAP):
+        applied.warnings.append(_IMAGES_APART)
+    return applied
 
 
-def _write(
-    options: Options, record: Record | None, engine: RunningEngine | None, *, check: bool, places: Places
-) -> Applied:
+def _arrange_ids(options: Options, *, check: bool, places: Places) -> userns.Arranged | None:
+    if REMAP not in options:
+        return None
+    data_root = Path(str(options["data-root"]))
+    arranged = userns.arrange(places, data_root)
+    userns.check_kernel(arranged.ids, data_root)
+    if not check:
+        userns.check_account(places)
+    return arranged
+
+
+def _write(options: Options, ids: userns.Arranged | None, before: _Before, *, check: bool, places: Places) -> Applied:
+    record, engine = before
     text = render(options)
     former = read_text(places.config)
     found = record.found if record else _look_around(options, engine, former, places)
@@ -76,17 +103,22 @@ def _write(
     applied = Applied(_differences(former, options, places), options, former, found)
     if record is None or record.options != options:
         applied.differences.add(str(places.record), "of other options" if record else "absent", "present")
+    if ids is not None:
+        applied.differences.extend(ids.differences)
     if check or not applied.differences:
         return applied
     write_record(places, wanted)  # first: a crash before the next line leaves a file that the record covers
-    if former != text:
+    if ids is not None:
+        ids.write()
+    # Written again where the range is another one: the service restarts for a file that is newer than the engine.
+    if former != text or (ids is not None and ids.texts):
         places.config.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         write_atomic(places.config, text.encode(), mode=0o644)
     return applied
 
 
 def _look_around(options: Options, engine: RunningEngine | None, former: str | None, places: Places) -> Found:
-    paths = places.made_by_the_engine(Path(str(options["data-root"])))
+    paths = [*places.made_by_the_engine(Path(str(options["data-root"]))), places.subuid, places.subgid]
     return Found(
         paths=tuple(str(path) for path in paths if path.exists()),
         config=former,
@@ -159,6 +191,8 @@ def unconfigure(*, force: bool, check: bool, places: Places = DEFAULT_PLACES) ->
         if not check:
             engine = find_engine(places, data_root)
             check_no_engine(engine.pid if engine else None)
+    else:
+        _check_not_remapped(data_root, record)
     applied = Applied(found=record.found, options=record.options)
     applied.differences.add(str(places.record), "present", "absent")
     if check:
@@ -170,9 +204,18 @@ def unconfigure(*, force: bool, check: bool, places: Places = DEFAULT_PLACES) ->
         applied.warnings.append(f"{places.config} was changed by hand since Bailey wrote it, and is left as it is")
     if not record.found.running:
         applied.differences.extend(remove_remains(places, record))
+    applied.differences.extend(userns.release(places, record.found.paths))
     places.record.unlink()  # last: a failure before this leaves enough to go on from
     remove_if_empty(places.record.parent)
     return applied
+
+
+def _check_not_remapped(data_root: Path, record: Record) -> None:
+    """Raise HostError where an engine that stays would lose sight of containers with its former configuration."""
+    containers = [container for root in remapped_roots(data_root) for container in read_containers(root)]
+    if REMAP in record.options and containers:
+        names = ", ".join(container.name for container in containers)
+        raise HostError(f"{data_root} holds containers with remapped ids, which this engine had not before: {names}")
 
 
 def _check_unused(data_root: Path, record: Record, *, force: bool) -> None:

@@ -102,10 +102,11 @@ _LIVE: tuple[Feature, ...] = (
         (
             Sysctl("kernel/unprivileged_userns_clone", "0"),  # Debian's patch
             Sysctl("kernel/apparmor_restrict_unprivileged_userns", "1"),  # Ubuntu's patch
-            Sysctl("user/max_user_namespaces", "0"),  # upstream: root's too
+            Sysctl("user/max_user_namespaces", "0", keeps_from_remapping=True),  # upstream: root's too
         ),
         one_of=True,
         conflicts="user namespaces of ordinary users: rootless engines, gVisor without root, browsers' sandboxes",
+        instead="upstream's setting is never made where the engine remaps ids (docker_userns_remap)",
     ),
     Feature(
         "io_uring",

@@ -1,4 +1,4 @@
-"""What a kernel tells of itself: settings, command line, configuration, modules, processor.
+"""What a kernel tells of itself: settings, command line, configuration, modules, processor; and what needs it.
 
 Sources: the kernel's Documentation/admin-guide/sysctl, Documentation/admin-guide/kernel-parameters.txt,
 Documentation/ABI/testing/sysfs-devices-system-cpu, proc(5), and include/linux/proc_ns.h for the first pid namespace.
@@ -7,6 +7,7 @@ Documentation/ABI/testing/sysfs-devices-system-cpu, proc(5), and include/linux/p
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import re
 from functools import cached_property
@@ -16,6 +17,7 @@ from ..errors import HostError
 from ..host.files import read_text
 
 _FIRST_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO
+_REMAP = "userns-remap"
 _SYMBOL = re.compile(r"^CONFIG_(\w+)=(.*)$", re.MULTILINE)
 
 
@@ -52,6 +54,19 @@ class Kernel:
             return str((self.root / "proc/self/ns/pid").readlink()) != _FIRST_PID_NAMESPACE
         except OSError:
             return False
+
+    @cached_property
+    def remaps_ids(self) -> bool:
+        """Say whether the host's engine gives containers user namespaces (dockerd's userns-remap in daemon.json).
+
+        A file that cannot be read counts by its words: what it says may come into force once it is repaired.
+        """
+        text = read_text(self.root / "etc/docker/daemon.json") or "{}"
+        try:
+            content = json.loads(text)
+        except ValueError:
+            return _REMAP in text
+        return isinstance(content, dict) and bool(content.get(_REMAP))
 
     @cached_property
     def is_grsecurity(self) -> bool:

@@ -29,6 +29,7 @@ class Sysctl:
     lasting: bool = False  # what is once set stays until a reboot
     live_only: bool = False  # not for the drop-in: set at boot, it would keep the host from coming up
     needs: str = ""  # the Kconfig symbol without which the kernel takes the value and does nothing more for it
+    keeps_from_remapping: bool = False  # whether an engine that gives containers user namespaces can then make none
 
     @property
     def name(self) -> str:

@@ -73,18 +73,32 @@ class Survey:
         if feature.one_of:
             means = self.first_of(feature)
             if not means:
-                names = ", ".join(item.name for item in feature.sysctls())
-                reason = f"this kernel has none of {names}"
-                return [Finding("sysctl", names, "", None, Status.UNSUPPORTED, reason)]
+                return [self._none_of(feature)]
         found = [self._finding(item) for item in means]
         if feature.denies_modules:
             found += modules.findings(self.kernel, self.declared.denied_modules)
         return found
 
     def first_of(self, feature: Feature) -> list[Means]:
-        """Return the first of a feature's settings that this kernel has."""
-        there: list[Means] = [item for item in feature.sysctls() if self.kernel.read(item.place) is not None]
+        """Return the first of a feature's settings that this kernel has, and that leaves the engine what it needs."""
+        there: list[Means] = [item for item in feature.sysctls() if self._has(item) and not self._is_barred(item)]
         return there[:1]
+
+    def _has(self, item: Sysctl) -> bool:
+        return self.kernel.read(item.place) is not None
+
+    def _is_barred(self, item: Sysctl) -> bool:
+        return item.keeps_from_remapping and self.kernel.remaps_ids
+
+    def _none_of(self, feature: Feature) -> Finding:
+        """Return what is found where none of a feature's settings can be made: the kernel has none, or the engine."""
+        for item in feature.sysctls():
+            if self._has(item):
+                reason = f"{item.name} = {item.value} conflicts with docker_userns_remap: no container could be made"
+                found = self.assumed.get(item.place, self.kernel.read(item.place))
+                return Finding("sysctl", item.name, "", found, Status.CONFLICTS, reason)
+        names = ", ".join(item.name for item in feature.sysctls())
+        return Finding("sysctl", names, "", None, Status.UNSUPPORTED, f"this kernel has none of {names}")
 
     def used(self) -> list[Means]:
         """Return the means of all features that are to be in force; a kernel with grsecurity has its own instead."""

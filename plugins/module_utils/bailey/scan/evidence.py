@@ -16,6 +16,7 @@ from typing import Any
 
 from ..errors import HostError
 from ..host.files import read_text, write_atomic
+from ..host.idmap import read_id_map
 from ..host.proc import PROC
 from .findings import Finding
 from .processes import Process, clean, command_line, open_files, read_process, uid_of
@@ -40,11 +41,18 @@ def _brief(process: Process, proc: Path) -> dict[str, Any]:
     return {
         "pid": process.pid,
         "name": process.name,
-        "uid": uid_of(process.pid, proc),
+        **_owner(process, proc),
         "started": _start_time(process, proc),
         "executable": _link(process.pid, "exe", proc),
         "command_line": command_line(process.pid, proc),
     }
+
+
+def _owner(process: Process, proc: Path) -> dict[str, int | None]:
+    """Return the uid that a process runs under, as its container calls it, and the host's number of that."""
+    ids, outside = read_id_map(process.pid, proc), uid_of(process.pid, proc)  # who has ended has no uid
+    inside = None if outside is None or ids is None else ids.to_container(outside)
+    return {"uid": inside, "host_uid": outside}
 
 
 def _parents(process: Process, proc: Path) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..host.beneath import open_beneath
+from ..host.idmap import IDENTITY, IdMap, describe_process, read_id_map
 from ..host.mounts import Mount, read_mounts
 from ..host.proc import PROC
 from .processes import clean
@@ -32,10 +33,14 @@ _EXECUTABLE = 0o111
 
 @dataclass
 class Place:
-    """One place: its root directory is open, and `shown` is where the instance's processes see it."""
+    """One place: its root directory is open, and `shown` is where the instance's processes see it.
+
+    `ids` is the mapping that those live in, None where that is none that this platform makes.
+    """
 
     shown: str
     descriptor: int
+    ids: IdMap | None = IDENTITY
 
     def close(self) -> None:
         """Let go of it."""
@@ -71,12 +76,12 @@ def open_places(pid: int, proc: Path = PROC) -> list[Place]:
         root = os.open(proc / str(pid) / "root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
         return []  # it has ended
-    places = []
+    places, ids = [], read_id_map(pid, proc)
     try:
         for mount in itertools.islice(_writable(read_mounts(pid, proc)), _PLACES_MAX):
             descriptor = _open_mount(root, mount)
             if descriptor is not None:
-                places.append(Place(str(mount.point), descriptor))
+                places.append(Place(str(mount.point), descriptor, ids))
     finally:
         os.close(root)
     return places
@@ -153,7 +158,7 @@ def _enqueue(state: Walk, number: str, directories: list[str]) -> None:
 
 
 def _file(directory: int, name: str, entry: Entry, status: os.stat_result) -> Iterator[Entry]:
-    reason = _changes_user(directory, name, status)
+    reason = _changes_user(directory, name, status, entry.place.ids)
     if reason:
         yield Entry(entry.place, entry.path, reason)
     is_code = status.st_mode & _EXECUTABLE or name.lower().endswith(_CODE)
@@ -161,12 +166,12 @@ def _file(directory: int, name: str, entry: Entry, status: os.stat_result) -> It
         yield entry
 
 
-def _changes_user(directory: int, name: str, status: os.stat_result) -> str:
+def _changes_user(directory: int, name: str, status: os.stat_result, ids: IdMap | None) -> str:
     """Say how a file gives who runs it what he has not: its mode, or capabilities(7) in its attributes."""
     if status.st_mode & stat.S_ISUID:
-        return f"it runs as uid {status.st_uid} (mode {stat.S_IMODE(status.st_mode):04o})"
+        return f"it runs as uid {describe_process(ids, status.st_uid)} (mode {stat.S_IMODE(status.st_mode):04o})"
     if status.st_mode & stat.S_ISGID and status.st_mode & stat.S_IXGRP:
-        return f"it runs as gid {status.st_gid} (mode {stat.S_IMODE(status.st_mode):04o})"
+        return f"it runs as gid {describe_process(ids, status.st_gid)} (mode {stat.S_IMODE(status.st_mode):04o})"
     if status.st_mode & _EXECUTABLE:
         try:
             os.getxattr(f"/proc/self/fd/{directory}/{name}", _CAPABILITY, follow_symlinks=False)
