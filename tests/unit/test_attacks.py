@@ -30,6 +30,17 @@ def test_each_row_names_a_test_and_a_ground() -> None:
     assert {attack for attack, _, _, ground in _rows() if ground == "virtual machine"} >= NOT_HERE
 
 
+def test_each_row_of_the_virtual_machine_names_a_test_of_it() -> None:
+    text = (house.ROOT / "docs/security.md").read_text()
+    section = text.partition("## Attacks on a kernel of its own\n")[2].partition("\n## ")[0]
+    rows = [line.split(" | ") for line in re.findall(r"^\| (.*) \|$", section, re.MULTILINE)[2:]]
+    assert len(rows) >= 8
+    tests = (house.ROOT / "molecule/vm/tests/test_lockdown.py").read_text()
+    for attack, test, _, ground in rows:
+        assert f"def {test}(" in tests, attack
+        assert ground == "virtual machine"
+
+
 def test_each_attack_has_a_name_of_its_own_and_the_lists_name_some_of_them() -> None:
     names = [name for name, _ in ATTACKS]
     assert len(set(names)) == len(names) > 80
