@@ -136,3 +136,10 @@ def test_a_program_is_read_from_proc(tmp_path: Path) -> None:
     (tmp_path / "7/status").write_text("Name:\tdockerd\nVmRSS:\t    2048 kB\nThreads:\t12\n")
     assert read_program("7", tmp_path) == Process(2 << 20, 12)
     assert read_program("8", tmp_path) is None
+
+
+def test_a_program_that_has_ended_and_waits_to_be_reaped_is_none(tmp_path: Path) -> None:
+    """It keeps its name and a thread: an engine under a first process that reaps nobody would be counted on."""
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "status").write_text("Name:\tdockerd\nState:\tZ (zombie)\nThreads:\t1\n")
+    assert read_program("7", tmp_path) is None

@@ -105,9 +105,11 @@ class Sweep:
             self._ledger.publish(record, reason=reason)
 
     def _read_engine(self) -> Process | None:
-        if not self._engine_pid or program_of(self._engine_pid) != _ENGINE_PROGRAM:
+        found = read_program(str(self._engine_pid)) if self._engine_pid else None
+        if found is None or program_of(self._engine_pid) != _ENGINE_PROGRAM:
             self._engine_pid = self._find_engine()
-        return read_program(str(self._engine_pid)) if self._engine_pid else None
+            found = read_program(str(self._engine_pid)) if self._engine_pid else None
+        return found
 
     def _find_engine(self) -> int:
         """Return the engine's process: who listens at its socket, or where that is systemd, the one of its name."""
@@ -125,9 +127,9 @@ class Sweep:
 
 
 def read_program(pid: str, proc: Path = PROC) -> Process | None:
-    """Read a program's memory and threads, None where it has ended."""
+    """Read a program's memory and threads, None where it has ended. One that nobody has reaped yet has no memory."""
     text = read_of_process(proc / pid / "status")
     if text is None:
         return None
     rows = {fields[0]: fields[1] for fields in map(str.split, text.splitlines()) if fields and fields[0] in _ROW}
-    return Process(*(int(rows.get(name, 0)) * unit for name, unit in _ROW.items()))
+    return Process(*(int(rows[name]) * unit for name, unit in _ROW.items())) if rows.keys() == _ROW.keys() else None
