@@ -225,7 +225,7 @@ class TestOrdinaryPrograms:
                 ) as export:
                     subprocess.run(["tar", "x", "-C", tree, "--exclude=dev/*"], stdin=export.stdout, check=True)
                 done = subprocess.run(
-                    ["yara", "-C", "-w", "-r", "-f", "-p", "2", ruleset.path, tree],
+                    ["yara", "-C", "-w", "-r", "-N", "-f", "-p", "2", ruleset.path, tree],
                     capture_output=True,
                     text=True,
                     check=False,

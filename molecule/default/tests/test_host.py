@@ -144,7 +144,7 @@ def test_nothing_in_the_images_is_taken_for_hostile(host: Host) -> None:
         found = host.check_output(
             f"tree=$(mktemp -d) && id=$(docker create {image} true) &&"
             " docker export $id | tar x -C $tree --exclude='dev/*' && docker rm $id >/dev/null &&"
-            f" yara -w -r -f -p 2 {rules} $tree 2>/dev/null; rm -rf $tree"
+            f" yara -w -r -N -f -p 2 {rules} $tree 2>/dev/null; rm -rf $tree"
         )
         assert found == "", image
 
