@@ -229,12 +229,15 @@ def test_a_grandchild_that_holds_the_pipes_is_waited_for_briefly(web: Instance) 
 
 @pytest.fixture
 def waiting(web: Instance) -> Iterator[subprocess.Popen[bytes]]:
-    """A command that tells which signals come, until USR2 ends it."""
+    """A command that tells which signals come, until USR2 ends it.
+
+    It sleeps again and again: pause(2) would not end for a signal that came just before it.
+    """
     script = (
-        "import os, signal, sys\n"
+        "import os, signal, time\n"
         "def tell(number, _):\n    os.write(1, f'{number}\\n'.encode())\n    number == signal.SIGUSR2 and os._exit(3)\n"
         "for n in (1, 2, 3, 10, 12, 15): signal.signal(n, tell)\n"
-        "os.write(1, b'ready\\n')\nwhile True: signal.pause()"
+        "os.write(1, b'ready\\n')\nwhile True: time.sleep(.05)"
     )
     wsh = web.start("python3", "-c", script, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
     assert wsh.stdout is not None
@@ -242,7 +245,7 @@ def waiting(web: Instance) -> Iterator[subprocess.Popen[bytes]]:
     yield wsh
     wsh.kill()
     wsh.communicate()
-    web.shell("pkill -f signal.pause")
+    web.shell("pkill -f time.sleep")
 
 
 def test_signals_are_forwarded(waiting: subprocess.Popen[bytes]) -> None:
