@@ -9,6 +9,7 @@ A path that a kernel does not have is no difference. A program that asks for one
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 
 CONTROL_GROUPS = "/sys/fs/cgroup"
@@ -43,8 +44,13 @@ READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-tri
 
 def masked_paths(root: Path = _ROOT) -> tuple[str, ...]:
     """Return the paths that are covered, those of this host's processors among them; `root` is the host's."""
-    throttles = sorted(f"/{path.relative_to(root)}" for path in root.glob(_THROTTLE))
-    return (*_ENGINES, *_KERNELS_SHAPE, *_KERNELS_MEMORY, *_OTHERS_DOINGS, *_MACHINES, *throttles)
+    return (*_ENGINES, *_KERNELS_SHAPE, *_KERNELS_MEMORY, *_OTHERS_DOINGS, *_MACHINES, *_throttles(root))
+
+
+@lru_cache(maxsize=4)
+def _throttles(root: Path) -> tuple[str, ...]:
+    """Return those of this host's processors. Asked for each instance again and again; processors seldom come."""
+    return tuple(sorted(f"/{path.relative_to(root)}" for path in root.glob(_THROTTLE)))
 
 
 def read_only_paths(cgroup_version: int, *, remapped: bool) -> tuple[str, ...]:

@@ -93,7 +93,7 @@ def test_the_one_who_asks_is_no_finding() -> None:
     note = json.loads(
         subprocess.run(["/usr/bin/python3", snapshot.__file__, "take"], capture_output=True, check=True).stdout
     )
-    assert not [line for line in note["processes"] if "snapshot.py" in line]
+    assert f"/usr/bin/python3 {snapshot.__file__} take" not in note["processes"]
 
 
 def test_files_of_packages_are_left_out_and_others_are_not() -> None:

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from ..errors import HostError
@@ -67,6 +68,17 @@ def _unescape(text: str) -> str:
     return _OCTAL.sub(lambda match: chr(int(match[1], 8)), text)
 
 
+@lru_cache(maxsize=1024)
+def _parse_path(escaped: str) -> Path:
+    """Return a path of the list. Most are the same in every container, and to make one costs more than to look."""
+    return Path(_unescape(escaped))
+
+
+@lru_cache(maxsize=256)
+def _parse_options(text: str) -> frozenset[str]:
+    return frozenset(text.split(","))
+
+
 def parse_mountinfo(text: str) -> list[Mount]:
     """Read the kernel's list; the order is that in which the mounts were made."""
     mounts = []
@@ -77,12 +89,12 @@ def parse_mountinfo(text: str) -> list[Mount]:
             raise HostError(f"mountinfo: this line cannot be read: {line!r}")
         mounts.append(
             Mount(
-                point=Path(_unescape(before[4])),
+                point=_parse_path(before[4]),
                 root=_unescape(before[3]),
                 fs_type=after[0],
                 source=_unescape(after[1]),
-                options=frozenset(before[5].split(",")),
-                super_options=frozenset(after[2].split(",")),
+                options=_parse_options(before[5]),
+                super_options=_parse_options(after[2]),
             )
         )
     return mounts

@@ -27,15 +27,19 @@ def own_namespaces(pid: int, proc: Path = PROC) -> frozenset[str]:
 
     This one is the host's. Its first process may have capabilities that this one lacks, and then is not to be read.
     """
-    pairs = {kind: (_namespace(proc / str(pid), kind), _namespace(proc / "self", kind)) for kind in _KINDS}
-    return frozenset(kind for kind, (its, ours) in pairs.items() if its and ours and its != ours)
+    pairs = zip(_KINDS, _namespaces(f"{proc}/{pid}/ns"), _namespaces(f"{proc}/self/ns"), strict=True)
+    return frozenset(kind for kind, its, ours in pairs if its and ours and its != ours)
 
 
-def _namespace(process: Path, kind: str) -> str | None:
-    try:
-        return str((process / "ns" / kind).readlink())
-    except OSError:
-        return None
+def _namespaces(directory: str) -> list[str]:
+    """Return what each kind's link shows, nothing where there is none. By strings: it is read again and again."""
+    shown = []
+    for kind in _KINDS:
+        try:
+            shown.append(os.readlink(f"{directory}/{kind}"))  # noqa: PTH115 - a Path for each costs more than the call
+        except OSError:
+            shown.append("")
+    return shown
 
 
 def made_inside(pid: int, make: Callable[[], Made]) -> Made:
