@@ -88,7 +88,7 @@ class Scans:
         pause = self._interval() * random.uniform(0.1, 0.5)  # noqa: S311 - nothing secret
         while True:
             await asyncio.sleep(pause)
-            pause = self._interval() * random.uniform(0.9, 1.1)  # noqa: S311
+            pause = self._interval() * random.uniform(0.9, 1.1)  # noqa: S311 - nothing secret here either
             try:
                 await self.scan(Order())
             except (BaileyError, OSError) as error:
