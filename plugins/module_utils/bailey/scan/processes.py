@@ -193,10 +193,7 @@ def open_regular(root: int, path: str, *, straight: bool = False) -> Program | N
         handle = open_beneath(root, path, os.O_PATH | os.O_NOFOLLOW if straight else os.O_PATH, straight=straight)
     except OSError:
         return None
-    try:
-        return _reopen(handle, path)
-    finally:
-        os.close(handle)
+    return _reopen(handle, path)
 
 
 def _open_link(link: Path) -> Program | None:
@@ -206,19 +203,19 @@ def _open_link(link: Path) -> Program | None:
         handle = os.open(link, os.O_PATH | os.O_CLOEXEC)
     except OSError:
         return None
-    try:
-        return _reopen(handle, path)
-    finally:
-        os.close(handle)
+    return _reopen(handle, path)
 
 
 def _reopen(handle: int, path: str) -> Program | None:
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        return None
+    """Open for reading what is a regular file; the handle by which it was looked at is closed in any case."""
     try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            return None
         descriptor = os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
+    finally:
+        os.close(handle)
     return Program(descriptor, path, os.fstat(descriptor))
 
 
