@@ -7,6 +7,7 @@ Sources: the kernel's Documentation/admin-guide/cgroup-v1/ and cgroup-v2.rst.
 from __future__ import annotations
 
 import math
+import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -69,7 +70,7 @@ class Hierarchy:
         anchor = self.roots["memory"]
         for place in _PLACES:
             relative = place.format(id=container_id)
-            if (anchor / relative).is_dir():
+            if os.path.isdir(f"{anchor}/{relative}"):  # noqa: PTH112 - by a string: it is asked again and again
                 paths = {controller: root / relative for controller, root in self.roots.items()}
                 return GroupV2(paths) if self.version == 2 else GroupV1(paths)
         return None
@@ -126,7 +127,7 @@ class Group(ABC):
         """Read what the group uses; zero where it has gone."""
 
     def _text(self, controller: str, name: str) -> str:
-        return (read_text(self.paths[controller] / name) or "").strip()
+        return (read_text(f"{self.paths[controller]}/{name}") or "").strip()
 
     def _lines(self, controller: str, name: str) -> Iterator[str]:
         yield from self._text(controller, name).splitlines()

@@ -7,6 +7,8 @@ import os
 import tempfile
 from pathlib import Path
 
+_PART = 1 << 16
+
 
 def write_atomic(path: Path, content: bytes, *, mode: int = 0o600, uid: int = -1, gid: int = -1) -> None:
     """Write `content` beside `path`, flush it to disk and rename it into place."""
@@ -37,9 +39,24 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def read_text(path: Path) -> str | None:
+def read_whole(path: str | Path) -> bytes:
+    """Return all of a file, by plain system calls: the sweeps read dozens of the kernel's files for every instance.
+
+    To open(), which makes a buffer and a decoder for each file, the same is three times the work.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        parts = []
+        while part := os.read(descriptor, _PART):
+            parts.append(part)
+        return b"".join(parts)
+    finally:
+        os.close(descriptor)
+
+
+def read_text(path: str | Path) -> str | None:
     """Return a file's text, or None where there is no such file."""
     try:
-        return path.read_text()
+        return read_whole(path).decode()
     except (FileNotFoundError, NotADirectoryError):
         return None

@@ -68,41 +68,35 @@ def _unescape(text: str) -> str:
     return _OCTAL.sub(lambda match: chr(int(match[1], 8)), text)
 
 
-@lru_cache(maxsize=1024)
-def _parse_path(escaped: str) -> Path:
-    """Return a path of the list. Most are the same in every container, and to make one costs more than to look."""
-    return Path(_unescape(escaped))
-
-
-@lru_cache(maxsize=256)
-def _parse_options(text: str) -> frozenset[str]:
-    return frozenset(text.split(","))
+@lru_cache(maxsize=4096)
+def _parse_mount(root: str, point: str, options: str, file_system: str) -> Mount:
+    """Return one mount of the list. Most are the same in every container, and to make one costs more than to look."""
+    fs_type, source, super_options, *_ = file_system.split(" ")
+    return Mount(
+        point=Path(_unescape(point)),
+        root=_unescape(root),
+        fs_type=fs_type,
+        source=_unescape(source),
+        options=frozenset(options.split(",")),
+        super_options=frozenset(super_options.split(",")),
+    )
 
 
 def parse_mountinfo(text: str) -> list[Mount]:
     """Read the kernel's list; the order is that in which the mounts were made."""
     mounts = []
     for line in filter(None, text.split("\n")):
-        left, _, right = line.partition(" - ")
-        before, after = left.split(" "), right.split(" ")
-        if len(before) < 6 or len(after) < 3:
+        left, _, file_system = line.partition(" - ")
+        before = left.split(" ")
+        if len(before) < 6 or file_system.count(" ") < 2:
             raise HostError(f"mountinfo: this line cannot be read: {line!r}")
-        mounts.append(
-            Mount(
-                point=_parse_path(before[4]),
-                root=_unescape(before[3]),
-                fs_type=after[0],
-                source=_unescape(after[1]),
-                options=_parse_options(before[5]),
-                super_options=_parse_options(after[2]),
-            )
-        )
+        mounts.append(_parse_mount(*before[3:6], file_system))
     return mounts
 
 
 def read_mounts(pid: int | str = "self", proc: Path = PROC) -> list[Mount]:
     """Return what a process sees mounted, in the order in which it was; empty where the process has ended."""
-    return parse_mountinfo(read_of_process(proc / str(pid) / "mountinfo") or "")
+    return parse_mountinfo(read_of_process(f"{proc}/{pid}/mountinfo") or "")
 
 
 def resolve_inside(pid: int, path: str, proc: Path = PROC) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..rlimits import KINDS, UNLIMITED, Rlimit
+from .files import read_whole
 
 PROC = Path("/proc")
 _ENDED = (errno.ENOENT, errno.ENOTDIR, errno.ESRCH, errno.EINVAL)
@@ -34,7 +35,7 @@ class Process:
 
 def read_process(pid: int | str, proc: Path = PROC) -> Process | None:
     """Read a process, or None where it has ended."""
-    text = read_of_process(proc / str(pid) / "status")
+    text = read_of_process(f"{proc}/{pid}/status")
     if text is None:
         return None
     fields = dict(line.partition(":\t")[::2] for line in text.split("\n"))
@@ -75,7 +76,7 @@ def read_rlimits(pid: int | str, proc: Path = PROC) -> dict[str, Rlimit]:
     The file is read, not prlimit(2) asked: reading another user's limits so needs CAP_SYS_RESOURCE.
     """
     rows: dict[str, Rlimit] = {}
-    for line in (read_of_process(proc / str(pid) / "limits") or "").splitlines()[1:]:
+    for line in (read_of_process(f"{proc}/{pid}/limits") or "").splitlines()[1:]:
         soft, hard = line[26:].split()[:2]
         rows[line[:26].strip()] = Rlimit(_limit(soft), _limit(hard))
     return {name: rows[kind.row] for name, kind in KINDS.items() if kind.row in rows}
@@ -95,14 +96,14 @@ def read_meminfo(proc: Path = PROC) -> Mapping[str, int]:
     return sizes
 
 
-def read_of_process(path: Path) -> str | None:
+def read_of_process(path: str | Path) -> str | None:
     """Read a file of a process that may end at any moment; None where it has.
 
     The kernel says ESRCH then, and EINVAL for the mounts of one that has ended and is not reaped yet. A tenant
     names its processes as it likes: the bytes need not be UTF-8, nor free of what Python takes for line ends.
     """
     try:
-        return path.read_bytes().decode(errors="surrogateescape")
+        return read_whole(path).decode(errors="surrogateescape")
     except OSError as error:
         if error.errno in _ENDED:
             return None
