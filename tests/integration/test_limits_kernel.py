@@ -15,6 +15,8 @@ import pytest
 
 from tests.integration.fixtures.platform import Platform, in_parallel, tenant, wait_for
 
+pytestmark = pytest.mark.alone
+
 pytest_plugins = ("tests.integration.fixtures.on_platform",)
 
 NEIGHBOUR = tenant("neighbour")
