@@ -56,8 +56,12 @@ def playbook(path: str) -> str:
     return done.stdout
 
 
-def test_every_tenant_is_behind_its_gate_and_every_limit_holds() -> None:
-    """The playbook fails where an instance does not run, or the kernel does not hold one of its limits."""
+def test_every_tenant_is_behind_its_gate_and_every_limit_holds(host: Host) -> None:
+    """The playbook fails where an instance does not run, or the kernel does not hold one of its limits.
+
+    systemd, which has groups of its own to look after, writes what it knows of a container again when it reloads.
+    """
+    host.check_output("systemctl daemon-reload")
     told = playbook("playbooks/status.yml")
     assert all(name in told for name in PROFILES), told[-4000:]
 

@@ -12,6 +12,7 @@ from ..errors import BaileyError
 from ..host.files import read_text
 from ..host.idmap import IdMap, describe_process
 from ..host.quota import Volume, open_quota
+from ..host.scopes import keep_swap_off
 from ..spec import BRIDGE, STARTED, Spec, parse_spec
 from ..store import StoredSpec
 from .network import HostNetwork
@@ -55,6 +56,7 @@ class Prover:
             group = self.host.hierarchy.find(peer.container)
             if reading is None or group is None or reading.init.pid != peer.pid:
                 return Proof(f"what the kernel holds for container {peer.container[:12]} cannot be read")
+            keep_swap_off(group)
             results = checks(spec, reading, volume, self.host.io_devices, stored.ids)
             broken = failing([*results, *self._join(spec, peer)])
             if broken:
