@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from tests.ground.engine import Engine
 from tests.ground.rootfs import BASE
+
+# A shell has what it starts in the background ignore this signal, and so would every program that a test sends it to.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -18,8 +18,6 @@ from bailey.errors import BaileyError
 
 from tests.integration.fixtures.platform import UIDS, Platform, tenant, wait_for
 
-pytestmark = pytest.mark.alone
-
 pytest_plugins = ["tests.integration.fixtures.on_platform"]
 
 SECRET = "s3cret-value"

@@ -9,8 +9,6 @@ import pytest
 
 from tests.integration.fixtures.platform import DATA, Platform, in_parallel, tenant
 
-pytestmark = pytest.mark.alone
-
 pytest_plugins = ("tests.integration.fixtures.on_platform",)
 
 MIB = 1 << 20

@@ -15,8 +15,6 @@ import pytest
 
 from tests.integration.fixtures.platform import Platform, in_parallel, tenant, wait_for
 
-pytestmark = pytest.mark.alone
-
 pytest_plugins = ("tests.integration.fixtures.on_platform",)
 
 NEIGHBOUR = tenant("neighbour")

@@ -17,8 +17,6 @@ import pytest
 from tests.integration.fixtures.on_platform import TABLE
 from tests.integration.fixtures.platform import REPOSITORY, UIDS, Platform, tenant
 
-pytestmark = pytest.mark.alone
-
 pytest_plugins = ["tests.integration.fixtures.on_platform"]
 
 PROCESSES, ROUNDS = 64, 2

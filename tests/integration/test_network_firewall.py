@@ -25,8 +25,6 @@ from tests.integration.fixtures.fire_yard import (
     set_bridge_netfilter,
 )
 
-pytestmark = pytest.mark.alone
-
 pytest_plugins = ["tests.integration.fixtures.fire_yard"]
 
 PORT = 8080

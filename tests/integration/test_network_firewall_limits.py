@@ -24,8 +24,6 @@ from tests.integration.fixtures.fire_yard import (
     fire_yard,
 )
 
-pytestmark = pytest.mark.alone
-
 pytest_plugins = ["tests.integration.fixtures.fire_yard"]
 
 PORT = 8080
