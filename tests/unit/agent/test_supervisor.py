@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from bailey.agent.listener import is_stop
 from bailey.agent.policy import BY_HAND, DECLARED_STOPPED, GONE, NOT_BY_POLICY, OLDER
-from bailey.backends.base import Happening
+from bailey.backends.base import Ended, Happening
 from bailey.errors import EngineError, EngineUnavailableError
 from bailey.instance_state import (
     BACKOFF,
@@ -46,6 +48,23 @@ class TestEnds:
             assert last is not None
             assert last.last_exit is not None
             assert last.last_exit.code == 3
+
+        on_stage(tmp_path, play)
+
+    def test_whose_control_socket_outlives_it_is_looked_at_a_second_time(self, tmp_path: Path) -> None:
+        async def play(stage: Stage) -> None:
+            record = stage.declare(restart="no")
+            assert record.spec is not None
+            stage.start(record)
+            stage.happen(Happening.DIED, record, exit_code=3)
+            assert record.is_open
+            stage.gate.past.clear()
+            stage.engine.there = [stage.container(record.spec, running=False)]
+            stage.engine.ends = {ONE: Ended(3, None, False, time.time(), "")}
+            async with asyncio.timeout(10):
+                await stage.listener._take(await stage.listener.watch.next())
+            assert not record.running
+            assert record.state.reason == "it ended with exit code 3"
 
         on_stage(tmp_path, play)
 

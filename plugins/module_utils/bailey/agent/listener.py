@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import time
 from collections.abc import Iterable
@@ -16,6 +17,8 @@ from .ledger import LOG, Ledger, Record
 from .supervisor import Supervisor
 from .watch import EngineWatch, Item, Lost, Word
 from .workers import Workers
+
+_SECOND_LOOK = 1.0  # seconds
 
 
 @dataclass
@@ -155,7 +158,11 @@ class Listener:
 
     def _on_death(self, record: Record, event: Event) -> None:
         """Deal with an end, unless it is one that came to light otherwise, or of an earlier run of what runs now."""
-        if event.container != record.container or not record.running or self._gate.passed(record.name) is not None:
+        if event.container != record.container or not record.running:
+            return
+        if self._gate.passed(record.name) is not None:
+            # Where its control socket has only outlived it, nothing else would tell of the end before the next sweep.
+            asyncio.get_running_loop().call_later(_SECOND_LOOK, self.watch.look)
             return
         if event.at < record.expected_at:
             record.running = False
