@@ -47,6 +47,7 @@ def playbook(path: str) -> str:
     done = subprocess.run(
         ["ansible-playbook", "--inventory", str(EPHEMERAL / "inventory"), path],
         cwd=PROJECT,
+        env={**os.environ, "ANSIBLE_FORCE_COLOR": "false", "ANSIBLE_NOCOLOR": "true"},
         capture_output=True,
         text=True,
         check=False,
