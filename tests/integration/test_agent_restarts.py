@@ -208,7 +208,9 @@ class TestByHand:
 
     def test_what_is_removed_is_not_missed_for_long(self, one: Platform) -> None:
         one.engine.docker("rm", "--force", "one")
-        assert "its container has gone" in await_status(one, "exited").reason
+        gone = "its container has gone"  # the engine tells of the kill first, then of the removal
+        one.agent.until(lambda: gone in one.agent.state("one").reason, "the removal is known")
+        assert one.agent.state("one").status == "exited"
         one.converge(tenant("one"))
         assert one.agent.is_open("one")
 
@@ -261,7 +263,8 @@ class TestHolding:
         path.write_text(json.dumps(stored))
         (one.files.run_dir / "boot_id").unlink()
         one.agent.start()
-        assert "of an older declaration" in await_status(one, "exited").reason
+        one.agent.until(lambda: "of an older declaration" in one.agent.state("one").reason, "the agent's refusal")
+        assert one.agent.state("one").status == "exited"
         assert not running(one)
 
 
