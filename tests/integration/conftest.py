@@ -14,6 +14,16 @@ from tests.ground.rootfs import BASE
 # A shell has what it starts in the background ignore this signal, and so would every program that a test sends it to.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+_PLATFORMS = frozenset({"_platform", "_ids"})  # each holds the lock of fixtures/on_platform.py
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs the platform, before `-m` chooses: that part and the rest can run side by side."""
+    for item in items:
+        if _PLATFORMS.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.platform)
+
 
 @pytest.fixture(scope="session")
 def engine() -> Iterator[Engine]:

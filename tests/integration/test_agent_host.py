@@ -261,6 +261,7 @@ class TestItself:
         clean.agent.process = None
         assert options[1] in clean.agent.tail(1)
 
+    @pytest.mark.alone
     def test_fifty_instances_cost_little(self, clean: Platform, record_property: Callable[[str, object], None]) -> None:
         """The budgets of the design are 60 MB, half a percent of one processor, and 25 ms at a gate.
 

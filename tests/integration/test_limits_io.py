@@ -10,6 +10,7 @@ import pytest
 from tests.integration.fixtures.platform import DATA, Platform, in_parallel, tenant
 
 pytest_plugins = ("tests.integration.fixtures.on_platform",)
+pytestmark = pytest.mark.alone
 
 MIB = 1 << 20
 READ_BPS, WRITE_BPS = 4 * MIB, 2 * MIB

@@ -16,6 +16,7 @@ import pytest
 from tests.integration.fixtures.platform import Platform, in_parallel, tenant, wait_for
 
 pytest_plugins = ("tests.integration.fixtures.on_platform",)
+pytestmark = pytest.mark.alone
 
 NEIGHBOUR = tenant("neighbour")
 HOG = "while True: pass"

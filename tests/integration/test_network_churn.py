@@ -18,6 +18,7 @@ from tests.integration.fixtures.on_platform import TABLE
 from tests.integration.fixtures.platform import REPOSITORY, UIDS, Platform, tenant
 
 pytest_plugins = ["tests.integration.fixtures.on_platform"]
+pytestmark = pytest.mark.alone
 
 PROCESSES, ROUNDS = 64, 2
 SPEAKS = {

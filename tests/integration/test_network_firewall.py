@@ -26,6 +26,7 @@ from tests.integration.fixtures.fire_yard import (
 )
 
 pytest_plugins = ["tests.integration.fixtures.fire_yard"]
+pytestmark = pytest.mark.alone
 
 PORT = 8080
 

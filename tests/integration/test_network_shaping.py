@@ -22,6 +22,8 @@ from bailey.host.tc import PREFIX, Shape, leftovers, read_shape, release, shape
 from tests.integration.fixtures.net_yard import Namespace, NetYard, YardContainer, net_yard
 from tests.integration.fixtures.platform import wait_for
 
+pytestmark = pytest.mark.alone
+
 MBIT = 1_000_000
 PORT = 5000
 TRIES = 3

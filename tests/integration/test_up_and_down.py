@@ -23,6 +23,8 @@ from bailey.errors import HostError
 
 from tests.ground import snapshot
 
+pytestmark = pytest.mark.alone
+
 REPOSITORY = Path(__file__).parents[2]
 ALREADY_UP = Path("/etc/bailey").exists()
 TENANTS = {"ada-datasette-1": 8001, "bruno-timezones-1": 8002, "clara-site-1": 8003}
