@@ -187,8 +187,10 @@ class Stage:
                 await asyncio.sleep(0.005)
 
     async def calm(self) -> None:
-        """Wait until nothing is under way, and a little longer than the first restart takes."""
+        """Wait a little longer than the first restart takes, and until nothing is under way that ends by itself."""
         await asyncio.sleep(FIRST_DELAY * 2.5)
+        if others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(others, timeout=2)
 
     def close(self) -> None:
         self.supervisor.close()
