@@ -34,6 +34,7 @@ _DISK_BYTES = 16 << 30
 _PARTITION_BYTES = 1 << 20
 _SECTOR_BYTES, _BOOT_CODE_BYTES = 512, 440  # of a master boot record, before the disk's signature
 _TENANTS_BYTES = 6 << 30
+_NICENESS = -10
 _START_SECONDS = 300.0
 _STOP_SECONDS = 60.0
 _MEMORY_MIB = 3072
@@ -239,9 +240,20 @@ class Machine:
         command([*make, "-F", "raw", "-b", str(self.image.disk), self._disk("root")])
         command([*make, self._disk("tenants"), str(_TENANTS_BYTES)])
         (self.directory / "key").symlink_to(self.image.key)
-        command(self._emulator())
+        command(["nice", "-n", str(_NICENESS), *self._emulator()])
+        self._go_first()
         self.wait()
         return True
+
+    def _go_first(self) -> None:
+        """Have the scheduler prefer it to what runs beside it: translated, it is what everything waits for.
+
+        Where the kernel shares processors between sessions, niceness counts within one alone, and a session's own is
+        written to this file: sched(7), "The autogroup feature".
+        """
+        autogroup = Path(f"/proc/{self.pid}/autogroup")
+        if autogroup.exists():
+            autogroup.write_text(str(_NICENESS))
 
     def _disk(self, name: str) -> str:
         return str(self.directory / f"{name}.qcow2")
