@@ -11,8 +11,11 @@ import pytest
 from tests.ground.engine import Engine
 from tests.ground.rootfs import BASE
 
-# A shell has what it starts in the background ignore this signal, and so would every program that a test sends it to.
+# A shell has what it starts in the background ignore two of these signals, and nohup the third; so would every program
+# that a test sends them to.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 _PLATFORMS = frozenset({"_platform", "_ids"})  # each holds the lock of fixtures/on_platform.py
 

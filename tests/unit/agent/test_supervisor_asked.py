@@ -271,6 +271,39 @@ class TestFirstLook:
         started, state = self.look(tmp_path, former, passed=True, running=running)
         assert (started, state.status) == ([], OPEN)
 
+    def test_a_restart_that_its_predecessor_began_goes_on(self, tmp_path: Path) -> None:
+        async def play(stage: Stage) -> None:
+            stage.supervisor.synced = False
+            write_state(stage.run_dir, InstanceState("ada-web-1", status=BACKOFF, reason="no", container=ONE, pid=1))
+            record = stage.declare()
+            assert record.spec is not None
+            stage.engine.there = [stage.container(record.spec, running=True)]
+            stage.gate.past[record.name] = os.getpid()
+            stage.supervisor.remember(record, first_start=False)
+            await stage.supervisor.look_at(record)
+            await stage.listener._look()
+            await stage.until(lambda: stage.engine.stopped == [ONE])
+
+        on_stage(tmp_path, play)
+
+    @pytest.mark.parametrize("looked", [True, False])
+    def test_nor_does_the_end_of_its_predecessors_stop_count_as_one_by_hand(self, tmp_path: Path, looked: bool) -> None:
+        async def play(stage: Stage) -> None:
+            stage.supervisor.synced = looked
+            write_state(stage.run_dir, InstanceState("ada-web-1", status=BACKOFF, reason="no", container=ONE, pid=1))
+            record = stage.declare()
+            record.container, record.running = ONE, True
+            stage.supervisor.remember(record, first_start=False)
+            stage.happen(Happening.SIGNALLED, record, signal=KILL)
+            stage.die(record, 137)
+            assert (record.state.status, record.state.reason) == (BACKOFF, "no")
+            stage.happen(Happening.STOPPED, record)
+            await stage.calm()
+            assert record.state.reason != BY_HAND
+            assert stage.engine.started == [ONE]
+
+        on_stage(tmp_path, play)
+
     def test_who_waits_is_waited_for(self, tmp_path: Path) -> None:
         former = InstanceState("ada-web-1", status=WAITING, container=ONE)
         started, state = self.look(tmp_path, former, running=True)

@@ -25,6 +25,7 @@ LOG = logging.getLogger("baileyd")
 _ENDS_KEPT = 4
 # After a stop signal an end counts as asked for; a stop that takes longer says so itself, at its end.
 _BY_HAND = 60_000_000_000
+_AFTER_AN_END = 5_000_000_000  # within which the engine tells that a stop is over
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _Stamp = tuple[int, int, int]
 Value = TypeVar("Value")
@@ -55,6 +56,7 @@ class Record:
     oom_at: int = 0  # when the last one was
     settled: bool = False  # it stays as it is until somebody asks for it
     asked: str = ""  # why the agent itself is ending it, to start it again
+    interrupted: str = ""  # why a former agent was ending it, which died over that: the engine may be at it yet
     frozen: str = ""  # why it stands still, for what a scan has found
     condemned: str = ""  # why it may not run until it is deployed again
     backoff: Backoff = field(default_factory=Backoff)
@@ -84,6 +86,12 @@ class Record:
     def was_killed(self, at: int, *, ours: bool) -> bool:
         """Say whether an end was asked for a moment before, by the agent or who holds it, or by anybody else."""
         return self.killed_by_us is ours and 0 < self.killed_at <= at < self.killed_at + _BY_HAND
+
+    def ends_interrupted(self, at: int) -> bool:
+        """Say whether an end is that of a former agent's stop, which the engine then tells of a little later."""
+        if self.interrupted:
+            self.ours_until = max(self.ours_until, at + _AFTER_AN_END)
+        return bool(self.interrupted)
 
     def cancel_timer(self) -> None:
         """Forget a start that is due."""

@@ -170,7 +170,7 @@ class Listener:
             self._supervisor.has_ended(record, event.exit_code, event.at)
 
     def _on_order(self, record: Record, event: Event) -> None:
-        ours = bool(record.acting or record.holds or event.at <= record.ours_until)
+        ours = bool(record.acting or record.holds or record.interrupted or event.at <= record.ours_until)
         if event.kind is Happening.SIGNALLED and is_stop(event.signal, record):
             record.killed_at, record.killed_by_us = event.at, ours
             self._supervisor.let_end(record)

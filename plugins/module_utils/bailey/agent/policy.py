@@ -71,6 +71,15 @@ class Decision:
     reason: str
 
 
+def at_end(end: End) -> tuple[str, str]:
+    """Return the status and the reason that are published at once, before it is decided what follows."""
+    if end.asked:
+        return BACKOFF, end.asked
+    if end.refusal:
+        return REFUSED, end.refusal
+    return EXITED, BY_HAND if end.by_hand else end.describe()
+
+
 def decide(restart: str, end: End, backoff: Backoff, limit: int) -> Decision:
     """Decide by the instance's restart policy; `limit` bounds the ends in a row under every policy."""
     policy, _, times = restart.partition(":")

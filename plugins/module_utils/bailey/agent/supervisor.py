@@ -37,6 +37,7 @@ from .policy import (
     Backoff,
     Decision,
     End,
+    at_end,
     decide,
 )
 from .workers import Workers
@@ -90,6 +91,8 @@ class Supervisor:
         record.settled = not first_start and record.state.status in (EXITED, FAILED) and not passing
         if record.state.status in (BACKOFF, REFUSED):
             record.ours_until = time.time_ns()  # whoever stopped it, it was to start again
+        if record.state.status == BACKOFF and record.state.pid is not None:  # written down before its end
+            record.interrupted = reason
 
     async def look_at(self, record: Record) -> None:
         """Find out on which side of its gate a running instance is."""
@@ -109,7 +112,7 @@ class Supervisor:
 
     def has_started(self, record: Record, at: int) -> None:
         """Take note of a start, whoever asked for it."""
-        record.running = True
+        record.running, record.interrupted = True, ""
         record.cancel_timer()
         if at > record.ours_until and not record.acting and not record.holds:
             record.settled, record.backoff = False, Backoff()
@@ -129,17 +132,13 @@ class Supervisor:
         oom = signal == SIGKILL and was_for_memory(record, at)
         last = LastExit(code if signal is None else None, signal, oom=oom, at=at / 1e9)
         refusal = state.reason if state.status == REFUSED and state.container == container else ""
-        by_hand = by_hand or record.was_killed(at, ours=False)
-        end = End(code, oom, by_hand=by_hand, asked=record.asked, refusal=refusal)
+        by_hand = not record.ends_interrupted(at) and (by_hand or record.was_killed(at, ours=False))
+        end = End(code, oom, by_hand=by_hand, asked=record.asked or record.interrupted, refusal=refusal)
         requested = bool(end.by_hand or end.asked or refusal) or record.was_killed(at, ours=True)
-        record.killed_at, record.asked = 0, ""
+        record.killed_at, record.asked, record.interrupted = 0, "", ""
         self._custody.let_go(record)
         self._ledger.ended(record, container, last)
-        status, reason = (REFUSED, refusal) if refusal else (EXITED, BY_HAND if end.by_hand else end.describe())
-        if end.asked:
-            status, reason = BACKOFF, end.asked
-        if record.condemned:
-            status, reason = EXITED, record.condemned
+        status, reason = (EXITED, record.condemned) if record.condemned else at_end(end)
         self._ledger.publish(record, **{**CLOSED, "status": status, "reason": reason}, last_exit=last)
         self.arm(record)
         self.closed(record)
@@ -212,10 +211,13 @@ class Supervisor:
             return
         if not self.synced or record.holds or record.timer or record.lock.locked():
             return
+        interrupted, record.interrupted = record.interrupted, ""
         if not record.running:
             self._consider_start(record)
         elif self.draining:
             self.spawn(self._stop_drained(record))
+        elif interrupted:
+            self.restart(record, interrupted)
 
     def _consider_start(self, record: Record) -> None:
         obstacle = self._obstacle(record)
@@ -325,7 +327,8 @@ class Supervisor:
     def expect(self, record: Record) -> None:
         """Wait at an instance's gate for what its spec file says now, and forget how it did before."""
         self._ledger.reload(record)
-        record.settled, record.backoff, record.killed_at, record.asked = False, Backoff(), 0, ""
+        record.settled, record.backoff, record.killed_at = False, Backoff(), 0
+        record.asked = record.interrupted = ""
         record.expected_at = time.time_ns()
         self._custody.pardon(record)
         record.cancel_timer()
