@@ -116,6 +116,7 @@ def test_the_tenant_can_change_nothing_outside_its_directories(quota: Quota) -> 
     assert quota.volumes()["app"].uid == UID
 
 
+@pytest.mark.alone
 def test_a_hundred_volumes_at_once(quota: Quota) -> None:
     names = [f"app-{number}" for number in range(100)]
     took: dict[str, float] = {}

@@ -218,6 +218,7 @@ def test_output_that_cannot_be_written_is_a_failure(web: Instance) -> None:
     assert "the output cannot be written: No space left on device" in done.stderr
 
 
+@pytest.mark.alone
 def test_a_grandchild_that_holds_the_pipes_is_waited_for_briefly(web: Instance) -> None:
     for script, least, most in (("sleep 60 & echo x", 0.1, 1.0), ("(while :; do echo x; sleep .05; done) &", 2.0, 3.0)):
         start = time.monotonic()

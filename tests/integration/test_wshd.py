@@ -103,6 +103,7 @@ def test_nothing_runs_before_the_gate_opens(boxes: Boxes) -> None:
     assert box.run("true").code == 0
 
 
+@pytest.mark.alone
 def test_it_waits_for_a_host_that_is_late_and_one_that_vanishes(boxes: Boxes) -> None:
     box = boxes()
     box.create(*PROGRAM)
@@ -222,6 +223,7 @@ def test_the_boot_directory_cannot_be_written_inside(boxes: Boxes) -> None:
     assert box.run("ls", "-A", "/.bailey/boot").stdout == b""
 
 
+@pytest.mark.alone
 def test_it_knocks_soon_and_gives_no_peace_to_the_host(boxes: Boxes) -> None:
     """The wait between tries doubles up to 250 ms: a late host is found soon, and asked seldom."""
     box = boxes()
