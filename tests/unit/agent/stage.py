@@ -189,8 +189,14 @@ class Stage:
     async def calm(self) -> None:
         """Wait a little longer than the first restart takes, and until nothing is under way that ends by itself."""
         await asyncio.sleep(FIRST_DELAY * 2.5)
-        if others := asyncio.all_tasks() - {asyncio.current_task()}:
-            await asyncio.wait(others, timeout=2)
+        deadline = time.monotonic() + 2
+        while self._is_busy() and time.monotonic() < deadline:
+            await asyncio.sleep(FIRST_DELAY / 10)
+
+    def _is_busy(self) -> bool:
+        due = asyncio.get_running_loop().time() + FIRST_DELAY
+        timers = (record.timer for record in self.ledger)
+        return len(asyncio.all_tasks()) > 1 or any(timer is not None and timer.when() <= due for timer in timers)
 
     def close(self) -> None:
         self.supervisor.close()
