@@ -91,7 +91,7 @@ class Supervisor:
         record.settled = not first_start and record.state.status in (EXITED, FAILED) and not passing
         if record.state.status in (BACKOFF, REFUSED):
             record.ours_until = time.time_ns()  # whoever stopped it, it was to start again
-        if record.state.status == BACKOFF and record.state.pid is not None:  # written down before its end
+        if not first_start and record.state.status == BACKOFF and record.state.pid is not None:  # its end was to come
             record.interrupted = reason
 
     async def look_at(self, record: Record) -> None:
