@@ -115,12 +115,16 @@ class TestTime:
 
 
 class TestInTheMiddle:
-    def test_an_agent_that_dies_while_it_restarts_one_goes_on_with_that(self, clean: Platform) -> None:
-        deaf = ["sh", "-c", "trap '' TERM; while :; do sleep 1; done"]
-        clean.converge(tenant("one", command=deaf, healthcheck={**FAST, "tcp": 8080}, stop_grace_period="2s"))
+    @pytest.mark.parametrize("ended", [False, True])
+    def test_an_agent_that_dies_while_it_restarts_one_goes_on_with_that(self, clean: Platform, ended: bool) -> None:
+        deaf = ["sh", "-c", "trap 'echo asked' TERM; while :; do sleep .1; done"]
+        clean.converge(tenant("one", command=deaf, healthcheck={**FAST, "tcp": 8080}, stop_grace_period="3s"))
         pid = clean.agent.state("one").pid
         clean.agent.until(lambda: clean.agent.state("one").status == "backoff", "the restart")
-        clean.agent.kill()  # with the engine's stop under way, or before it was asked for
+        wait_for(lambda: "asked" in clean.engine.docker("logs", "one"), "the engine's request")
+        clean.agent.kill()
+        if ended:
+            wait_for(lambda: not clean.inspect("one")["State"]["Running"], "its end")
         clean.agent.start()
         clean.agent.until(lambda: clean.agent.state("one").pid not in (None, pid), "another process")
         clean.agent.until(lambda: clean.agent.is_open("one"), "the gate")
